@@ -1,1 +1,25 @@
-//! placeholder
+//! The failover rules, and nothing else: pure decisions over replicated state.
+//!
+//! This crate does no I/O, asks no clock and draws no random number. The monitor that leads calls
+//! [`decide`] with the replicated [`State`], its own [`Observations`] and the time; what comes back
+//! is an [`Outcome`] that the monitors replicate and [`apply`] everywhere. `apply` runs no rule, so
+//! replicas of different releases cannot diverge.
+#![no_std]
+
+extern crate alloc;
+
+pub mod command;
+pub mod node_state;
+pub mod observation;
+pub mod outcome;
+pub mod settings;
+pub mod state;
+pub mod values;
+
+pub use command::{Call, Command};
+pub use node_state::NodeState;
+pub use observation::{Observation, Observations, Stamp};
+pub use outcome::{Change, Decision, Event, NewEvent, Notice, Outcome, Rejection, Reply, Scope};
+pub use settings::Settings;
+pub use state::{Formation, Generation, Node, State};
+pub use values::{GroupId, Health, Lsn, NodeId, Now, SyncState, WallTime};

@@ -1,0 +1,135 @@
+//! What the monitors replicate: formations, nodes, events, settings.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::String;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+use crate::outcome::{Event, Scope};
+use crate::values::{GroupId, Health, Lsn, NodeId, SyncState, WallTime};
+use crate::NodeState;
+
+/// The events that a monitor keeps; older ones are forgotten, oldest first.
+pub const EVENTS_KEPT: usize = 10_000;
+
+/// The whole replicated state. Everything in it is written by [`crate::apply`] alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    pub formations: BTreeMap<String, Formation>,
+    pub nodes: BTreeMap<NodeId, Node>,
+    /// Oldest first; bounded by [`EVENTS_KEPT`].
+    pub events: VecDeque<Event>,
+    /// The next node id to hand out. Only ever grows.
+    pub next_node_id: NodeId,
+    /// The next event id. Only ever grows.
+    pub next_event_id: i64,
+    /// `ALTER DATABASE ... SET`: effective at once, wins over the system settings.
+    pub database_settings: BTreeMap<String, String>,
+    /// `ALTER SYSTEM SET`: effective after `pg_reload_conf()`.
+    pub system_settings_pending: BTreeMap<String, String>,
+    /// The system settings that the last `pg_reload_conf()` took up.
+    pub system_settings: BTreeMap<String, String>,
+    /// How often each scope was written. An outcome names the versions that it was decided on.
+    pub versions: BTreeMap<Scope, u64>,
+    /// Timeline histories that nodes have reported (none from stock 2.0 keepers).
+    pub timeline_history: Vec<TimelineFork>,
+    /// The newest format of outcomes that every replica has announced to understand.
+    pub cluster_version: u16,
+}
+
+impl Default for State {
+    /// A new cluster: the formation `default`, as the stock extension creates it.
+    fn default() -> State {
+        let default = Formation::new("default");
+        State {
+            formations: BTreeMap::from([(default.id.clone(), default)]),
+            nodes: BTreeMap::new(),
+            events: VecDeque::new(),
+            next_node_id: 1,
+            next_event_id: 1,
+            database_settings: BTreeMap::new(),
+            system_settings_pending: BTreeMap::new(),
+            system_settings: BTreeMap::new(),
+            versions: BTreeMap::new(),
+            timeline_history: Vec::new(),
+            cluster_version: 1,
+        }
+    }
+}
+
+/// A row of `pgautofailover.formation`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Formation {
+    pub id: String,
+    /// `pgsql` or `citus`.
+    pub kind: String,
+    pub dbname: String,
+    pub opt_secondary: bool,
+    pub number_sync_standbys: i32,
+}
+
+impl Formation {
+    /// The defaults of the table's columns.
+    pub fn new(id: &str) -> Formation {
+        Formation {
+            id: String::from(id),
+            kind: String::from("pgsql"),
+            dbname: String::from("postgres"),
+            opt_secondary: true,
+            number_sync_standbys: 0,
+        }
+    }
+}
+
+/// Which keeper a node runs: it decides which transitions may be assigned to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Generation {
+    /// Stock `pg_autoctl` 2.0 to 2.2: `register_node` with 13 arguments.
+    Stock20,
+    /// Stock `pg_autoctl` 2.3: `register_node` with 14 arguments.
+    Stock23,
+    /// Our own keeper.
+    Pgquorum,
+}
+
+/// A row of `pgautofailover.node`: the durable facts.
+///
+/// `lsn` and the four times are as of the last entry that wrote the row; the leader's
+/// [`crate::Observations`] hold fresher ones and win where both exist.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    pub formation: String,
+    pub id: NodeId,
+    pub group: GroupId,
+    pub name: String,
+    pub host: String,
+    pub port: i32,
+    /// `None` is SQL NULL; 0 is "not known yet".
+    pub system_identifier: Option<i64>,
+    pub goal: NodeState,
+    pub reported: NodeState,
+    pub pg_is_running: bool,
+    pub sync_state: SyncState,
+    pub timeline: i32,
+    pub lsn: Lsn,
+    pub health: Health,
+    pub candidate_priority: i32,
+    pub replication_quorum: bool,
+    /// `nodecluster`: a name other than `default` makes the node a read replica.
+    pub cluster: String,
+    pub region: String,
+    pub generation: Generation,
+    pub report_time: WallTime,
+    pub wal_report_time: WallTime,
+    pub health_check_time: WallTime,
+    pub state_change_time: WallTime,
+}
+
+/// One line of a PostgreSQL timeline history file, as a keeper reported it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TimelineFork {
+    pub node: NodeId,
+    pub timeline: i32,
+    pub parent: i32,
+    pub switchpoint: Lsn,
+}
