@@ -8,15 +8,20 @@
 
 extern crate alloc;
 
+pub mod apply;
 pub mod command;
+pub mod decide;
 pub mod node_state;
 pub mod observation;
 pub mod outcome;
+pub mod queries;
 pub mod settings;
 pub mod state;
 pub mod values;
 
+pub use apply::{apply, Applied};
 pub use command::{Call, Command};
+pub use decide::decide;
 pub use node_state::NodeState;
 pub use observation::{Observation, Observations, Stamp};
 pub use outcome::{Change, Decision, Event, NewEvent, Notice, Outcome, Rejection, Reply, Scope};
