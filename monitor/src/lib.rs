@@ -1,1 +1,3 @@
-//! placeholder
+//! The monitor: replicated failover state behind a PostgreSQL-compatible SQL facade.
+
+pub mod sql;
