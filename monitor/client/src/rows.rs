@@ -1,0 +1,189 @@
+//! The rows that calls return, and the arguments of the large calls.
+
+use failover::{Lsn, NodeState};
+use tokio_postgres::SimpleQueryRow;
+
+use crate::error::CallError;
+
+/// A row as text.
+pub struct Row(pub(crate) SimpleQueryRow);
+
+impl Row {
+    pub(crate) fn text(&self, at: usize) -> Result<Option<&str>, CallError> {
+        self.0.try_get(at).map_err(|_| CallError::Answer(format!("a row has no column {}", at + 1)))
+    }
+
+    pub(crate) fn required(&self, at: usize) -> Result<&str, CallError> {
+        self.text(at)?.ok_or_else(|| CallError::Answer(format!("column \"{}\" is NULL", self.name(at))))
+    }
+
+    pub(crate) fn string(&self, at: usize) -> Result<String, CallError> {
+        self.required(at).map(str::to_string)
+    }
+
+    pub(crate) fn parse<T: std::str::FromStr>(&self, at: usize) -> Result<T, CallError> {
+        let text = self.required(at)?;
+        text.parse().map_err(|_| self.odd(at, text))
+    }
+
+    pub(crate) fn optional<T: std::str::FromStr>(&self, at: usize) -> Result<Option<T>, CallError> {
+        self.text(at)?.map(|text| text.parse().map_err(|_| self.odd(at, text))).transpose()
+    }
+
+    pub(crate) fn boolean(&self, at: usize) -> Result<bool, CallError> {
+        match self.required(at)? {
+            "t" | "true" => Ok(true),
+            "f" | "false" => Ok(false),
+            text => Err(self.odd(at, text)),
+        }
+    }
+
+    pub(crate) fn state(&self, at: usize) -> Result<NodeState, CallError> {
+        let text = self.required(at)?;
+        NodeState::from_name(text).ok_or_else(|| self.odd(at, text))
+    }
+
+    fn name(&self, at: usize) -> &str {
+        self.0.columns().get(at).map_or("?", |column| column.name())
+    }
+
+    fn odd(&self, at: usize, text: &str) -> CallError {
+        CallError::Answer(format!("column \"{}\" is \"{text}\"", self.name(at)))
+    }
+}
+
+/// A node as `current_state` shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeRow {
+    pub formation_kind: String,
+    pub name: String,
+    pub host: String,
+    pub port: u16,
+    pub group: i32,
+    pub id: i64,
+    pub reported: NodeState,
+    pub goal: NodeState,
+    pub candidate_priority: i32,
+    pub replication_quorum: bool,
+    pub timeline: i32,
+    pub lsn: Lsn,
+    /// -1 unknown, 0 bad, 1 good.
+    pub health: i32,
+    pub cluster: String,
+    /// Seconds since the last health check and the last report.
+    pub health_lag: Option<f64>,
+    pub report_lag: Option<f64>,
+}
+
+/// A row of `last_events`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventRow {
+    pub time: String,
+    pub node: i64,
+    pub group: i32,
+    pub reported: String,
+    pub goal: String,
+    pub description: String,
+}
+
+/// A row of `formation_settings`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingRow {
+    pub context: String,
+    pub group: Option<i32>,
+    pub node: Option<i64>,
+    pub name: String,
+    pub setting: String,
+    pub value: String,
+}
+
+/// A connection string for applications. A formation without nodes has none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FormationUri {
+    pub kind: String,
+    pub name: String,
+    pub uri: Option<String>,
+}
+
+/// A node as `get_nodes` and its kin show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupNode {
+    pub id: i64,
+    pub name: String,
+    pub host: String,
+    pub port: u16,
+    pub lsn: Lsn,
+    pub is_primary: bool,
+}
+
+/// A monitor as `pgquorum.replica` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaRow {
+    pub name: String,
+    pub host: String,
+    pub port: u16,
+    pub replica_port: u16,
+    pub role: String,
+    pub term: Option<i64>,
+    pub applied_index: Option<i64>,
+    pub lag: Option<i64>,
+    pub version: Option<String>,
+}
+
+/// One report of a keeper.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeActiveReport {
+    pub formation: String,
+    pub id: i64,
+    pub group: i32,
+    pub state: NodeState,
+    pub pg_is_running: bool,
+    pub timeline: i32,
+    pub lsn: Lsn,
+    /// `pg_stat_replication.sync_state`; empty when there is none.
+    pub sync_state: String,
+}
+
+/// What the monitor wants of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeAssignment {
+    pub id: i64,
+    pub group: i32,
+    pub state: NodeState,
+    pub candidate_priority: i32,
+    pub replication_quorum: bool,
+}
+
+/// Arguments of `register_node`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegistrationRequest {
+    pub formation: String,
+    pub host: String,
+    pub port: u16,
+    pub dbname: String,
+    /// Empty: the monitor names it `node_<id>`.
+    pub name: String,
+    /// 0: not known yet.
+    pub system_identifier: u64,
+    /// `None`: any.
+    pub desired_id: Option<i64>,
+    pub desired_group: Option<i32>,
+    pub initial_state: NodeState,
+    pub kind: String,
+    pub candidate_priority: i32,
+    pub replication_quorum: bool,
+    pub cluster: String,
+}
+
+/// The answer to a registration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registered {
+    pub assignment: NodeAssignment,
+    pub name: String,
+}
+
+/// A registration that the monitor has not committed yet. Dropping it takes it back.
+pub struct Registration {
+    pub(crate) session: crate::session::Session,
+    pub registered: Registered,
+}
