@@ -87,6 +87,10 @@ async fn bootstrap(core: &Core) {
             say(format!("replica {} ({}) is configured with another member list; not founding a cluster", i.id, i.name));
         } else if let Some(i) = there.iter().find(|i| i.initialised) {
             say(format!("replica {} ({}) already belongs to a cluster; waiting for its leader", i.id, i.name));
+            // Introduce ourselves as a member: an emptied store learns here that it is refused.
+            if let Some(peer) = core.peers.get(i.id, None) {
+                let _ = peer.request(Lane::Control, &Request::Probe, Instant::now() + PROBE_TIMEOUT).await;
+            }
         } else if there.len() + 1 < majority {
             say(format!("{} of {majority} replicas needed to found a cluster are here", there.len() + 1));
         } else {

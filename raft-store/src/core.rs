@@ -45,6 +45,8 @@ pub struct Core {
     pub handler: Arc<dyn CallHandler>,
     /// Weak: the log must close when the raft core ends.
     pub log_bytes: Box<dyn Fn() -> u64 + Send + Sync>,
+    #[cfg(test)]
+    pub log_syncs: Box<dyn Fn() -> u64 + Send + Sync>,
     pub started: Instant,
     /// Milliseconds after `started` (plus one) at which a leader was last heard; 0 is never.
     leader_heard: AtomicU64,
@@ -72,6 +74,8 @@ impl Core {
             barrier,
             handler,
             log_bytes: Box::new(log.byte_counter()),
+            #[cfg(test)]
+            log_syncs: Box::new(log.sync_counter()),
             started: Instant::now(),
             leader_heard: AtomicU64::new(0),
             partial: Mutex::default(),

@@ -34,7 +34,7 @@ pub struct Identities {
     pub term: AtomicU64,
     peers: Mutex<BTreeMap<u64, PeerFacts>>,
     /// The last refusal by a peer that only an operator can cure.
-    pub refused: watch::Sender<Option<String>>,
+    pub refused: watch::Sender<Option<(u64, String)>>,
     /// Bumped when a peer's facts change.
     pub changed: watch::Sender<u64>,
 }
@@ -139,6 +139,8 @@ impl Identities {
             software: them.software.clone(),
             cluster_versions: them.cluster_versions,
         };
+        // Who accepts us now has no objection left.
+        self.refused.send_if_modified(|r| r.take_if(|(by, _)| *by == them.id).is_some());
         if lock(&self.peers).insert(them.id, facts.clone()) != Some(facts) {
             self.changed.send_modify(|n| *n += 1);
         }
@@ -149,11 +151,11 @@ impl Identities {
         if matches!(r, Refusal::WrongCluster(_) | Refusal::WrongIncarnation(_)) {
             let text = format!("refused by replica {by}: {}", r.text());
             self.refused.send_if_modified(|old| {
-                if old.as_deref() == Some(&text) {
+                if old.as_ref().is_some_and(|(_, t)| *t == text) {
                     return false;
                 }
                 tracing::error!("{text}");
-                *old = Some(text);
+                *old = Some((by, text));
                 true
             });
         }

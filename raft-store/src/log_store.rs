@@ -101,8 +101,21 @@ fn catch<T>(f: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     }
 }
 
+/// What sled says when somebody else has the database.
+pub const LOCKED: &str = "could not acquire lock";
+
 fn open_db(dir: &Path) -> Result<Db, String> {
-    sled::Config::new().path(dir).flush_every_ms(None).cache_capacity(64 << 20).open().map_err(|e| e.to_string())
+    // sled's own threads let go of a closed database a moment after the last handle.
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(3);
+    loop {
+        let opened = sled::Config::new().path(dir).flush_every_ms(None).cache_capacity(64 << 20).open();
+        match opened.map_err(|e| e.to_string()) {
+            Err(e) if e.contains(LOCKED) && std::time::Instant::now() < patience => {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            r => return r,
+        }
+    }
 }
 
 impl LogStore {
@@ -219,9 +232,11 @@ impl LogStore {
         move || weak.upgrade().map_or(0, |s| s.appended_bytes.load(Ordering::Relaxed))
     }
 
-    /// fdatasyncs done so far (tests: nothing is synced at rest).
-    pub fn syncs(&self) -> u64 {
-        self.0.writer.syncs()
+    /// Reads the number of fdatasyncs so far; does not keep the log open.
+    #[cfg(test)]
+    pub fn sync_counter(&self) -> impl Fn() -> u64 + Send + Sync + use<> {
+        let weak = Arc::downgrade(&self.0);
+        move || weak.upgrade().map_or(0, |s| s.writer.syncs())
     }
 
     /// Index up to which entries were purged.

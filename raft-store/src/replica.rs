@@ -250,6 +250,22 @@ impl Replica {
     }
 }
 
+#[cfg(test)]
+impl Replica {
+    /// Members whose incarnation is recorded here.
+    pub(crate) fn known_members(&self) -> usize {
+        self.0.core.applied.bookkeeping.borrow().incarnations.len()
+    }
+
+    pub(crate) fn is_rejoining(&self) -> bool {
+        self.0.core.identities.identity.lock().unwrap_or_else(std::sync::PoisonError::into_inner).rejoining
+    }
+
+    pub(crate) fn log_syncs(&self) -> u64 {
+        (self.0.core.log_syncs)()
+    }
+}
+
 async fn watch_recovery(core: Arc<Core>, recovered: watch::Sender<bool>, mut stop: watch::Receiver<bool>) {
     tokio::select! {
         r = core.raft.wait_for_recovery(None) => if r.is_ok() { recovered.send_replace(true); },

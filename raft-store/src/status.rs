@@ -152,7 +152,7 @@ pub fn current(core: &Core, recovered: bool) -> Status {
         peers,
         learners: m.membership_config.nodes().map(|(id, _)| *id).filter(|id| !voters.contains(id)).collect(),
         voters,
-        refused: core.identities.refused.borrow().clone(),
+        refused: core.identities.refused.borrow().as_ref().map(|(_, text)| text.clone()),
         stopped: m.running_state.err().map(|e| e.to_string()),
     }
 }

@@ -2,4 +2,11 @@
 //! on every directed link.
 
 mod cluster;
+mod damage;
 mod elections;
+mod formats;
+mod frames;
+mod lifecycle;
+mod rejoining;
+mod storage_suite;
+mod tls;
