@@ -4,6 +4,7 @@
 //! <data_dir>/identity        whose store this is
 //! <data_dir>/log/            sled
 //! <data_dir>/log.mark        what has been acknowledged at least
+//! <data_dir>/examined/       a copy of the log while a start looks at it
 //! <data_dir>/snapshots/      the newest two
 //! <data_dir>/store.damaged-N what a rejoin moved aside
 //! ```

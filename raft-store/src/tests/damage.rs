@@ -84,6 +84,8 @@ async fn flipped_bits_are_refused_or_harmless() {
                     println!("flipped bit: {}", e.what);
                 }
                 refused += 1;
+                let after = std::fs::read(copy.join("log/db")).unwrap();
+                assert!(after == bytes, "a refused store was changed");
             }
             Ok(mut log) => {
                 let all = log.try_get_log_entries(..).await;

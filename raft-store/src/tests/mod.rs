@@ -7,6 +7,7 @@ mod elections;
 mod formats;
 mod frames;
 mod lifecycle;
+mod power_cut;
 mod rejoining;
 mod storage_suite;
 mod tls;
