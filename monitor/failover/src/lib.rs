@@ -10,14 +10,29 @@ extern crate alloc;
 
 pub mod apply;
 pub mod command;
+pub mod condition;
 pub mod decide;
+pub mod edges;
+pub mod explain;
 pub mod node_state;
 pub mod observation;
 pub mod outcome;
 pub mod queries;
+pub mod render;
+pub mod rule;
+pub mod rules;
 pub mod settings;
 pub mod state;
 pub mod values;
+
+mod calls;
+mod election;
+mod facts;
+mod quorum;
+mod reject;
+mod rules_engine;
+mod texts;
+mod view;
 
 pub use apply::{apply, Applied};
 pub use command::{Call, Command};

@@ -52,6 +52,15 @@ node_states! {
 }
 
 impl NodeState {
+    /// The states of [`NodeState::is_writable`], as a list.
+    pub const WRITABLE: &'static [NodeState] = &[
+        NodeState::Single,
+        NodeState::Primary,
+        NodeState::WaitPrimary,
+        NodeState::JoinPrimary,
+        NodeState::ApplySettings,
+    ];
+
     /// States in which PostgreSQL may accept writes (upstream's `CanTakeWrites`).
     pub const fn is_writable(self) -> bool {
         use NodeState::*;

@@ -3,7 +3,13 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::NodeState;
+use crate::facts::converged;
+use crate::reject::{self, reject};
+use crate::settings::Settings;
 use crate::state::{Node, State};
+use crate::values::{Health, Now};
+use crate::view::{View, overlay};
 use crate::{GroupId, Lsn, NodeId, Observations, Rejection};
 
 /// A row of `get_nodes`, `get_other_nodes`, `get_most_advanced_standby`.
@@ -29,64 +35,209 @@ pub struct SettingRow {
 }
 
 /// The node rows as SQL shows them: durable row with the leader's LSN and times on top, by id.
-pub fn nodes(_state: &State, _observations: &Observations) -> Vec<Node> {
-    todo!()
+pub fn nodes(state: &State, observations: &Observations) -> Vec<Node> {
+    state.nodes.values().map(|node| overlay(node, &observations.of(node.id))).collect()
+}
+
+fn row(node: &Node) -> NodeRow {
+    NodeRow {
+        id: node.id,
+        name: node.name.clone(),
+        host: node.host.clone(),
+        port: node.port,
+        lsn: node.lsn,
+        is_primary: node.reported.is_writable(),
+    }
+}
+
+/// A view for reading: no time passes in it, and no rule runs.
+fn view<'a>(state: &'a State, observations: &Observations, formation: &str, group: GroupId) -> View<'a> {
+    let settings = Settings::effective(state, &alloc::collections::BTreeMap::new());
+    View::open(state, observations, settings, Now::default(), formation, group)
 }
 
 /// `get_nodes(formation, group)`: nodes being dropped included, by node id.
-pub fn get_nodes(_state: &State, _obs: &Observations, _formation: &str, _group: Option<GroupId>) -> Vec<NodeRow> {
-    todo!()
+pub fn get_nodes(
+    state: &State,
+    observations: &Observations,
+    formation: &str,
+    group: Option<GroupId>,
+) -> Vec<NodeRow> {
+    nodes(state, observations)
+        .iter()
+        .filter(|node| node.formation == formation && group.is_none_or(|group| node.group == group))
+        .map(row)
+        .collect()
 }
 
 /// `get_other_nodes(id[, state])`: the filter is on the goal state; 42704 for an unknown id.
 pub fn get_other_nodes(
-    _state: &State,
-    _obs: &Observations,
-    _id: NodeId,
-    _goal: Option<crate::NodeState>,
+    state: &State,
+    observations: &Observations,
+    id: NodeId,
+    goal: Option<NodeState>,
 ) -> Result<Vec<NodeRow>, Rejection> {
-    todo!()
+    let node = state.nodes.get(&id).ok_or_else(|| reject::unknown_node(id))?;
+    let view = view(state, observations, &node.formation, node.group);
+    let others = view.others(id).filter(|member| goal.is_none_or(|goal| member.row.goal == goal));
+    Ok(others.map(|member| row(&member.row)).collect())
 }
 
-/// `get_primary(formation, group)`.
-pub fn get_primary(_state: &State, _obs: &Observations, _formation: &str, _group: GroupId) -> Result<NodeRow, Rejection> {
-    todo!()
+/// `get_primary(formation, group)`: the primary, or the node that was the primary last; XX000
+/// without either.
+pub fn get_primary(
+    state: &State,
+    observations: &Observations,
+    formation: &str,
+    group: GroupId,
+) -> Result<NodeRow, Rejection> {
+    let view = view(state, observations, formation, group);
+    view.primary_or_demoted()
+        .map(|member| row(&member.row))
+        .ok_or_else(|| reject(reject::INTERNAL_ERROR, String::from("group has no writable node right now")))
 }
 
 /// `get_coordinator(formation)`: host and port.
-pub fn get_coordinator(_state: &State, _formation: &str) -> Vec<(String, i32)> {
-    todo!()
+pub fn get_coordinator(state: &State, formation: &str) -> Vec<(String, i32)> {
+    let coordinates =
+        |state| matches!(state, NodeState::Single | NodeState::WaitPrimary | NodeState::Primary);
+    state
+        .nodes
+        .values()
+        .filter(|node| node.formation == formation && node.group == 0)
+        .filter(|node| coordinates(node.goal) && coordinates(node.reported))
+        .map(|node| (node.host.clone(), node.port))
+        .collect()
 }
 
-/// `get_most_advanced_standby(formation, group[, caller])`.
+/// `get_most_advanced_standby(formation, group[, caller])`: who reported `report_lsn` and is
+/// furthest, the newest timeline first. Never the caller, and never the node that is to fetch WAL:
+/// 2.0 keepers do not say who is asking. With `guard_data_loss` off, only a healthy one.
 pub fn get_most_advanced_standby(
-    _state: &State,
-    _obs: &Observations,
-    _formation: &str,
-    _group: GroupId,
-    _caller: Option<NodeId>,
+    state: &State,
+    observations: &Observations,
+    formation: &str,
+    group: GroupId,
+    caller: Option<NodeId>,
 ) -> Option<NodeRow> {
-    todo!()
+    let view = view(state, observations, formation, group);
+    let guarded = view.settings.guard_data_loss;
+    view.list()
+        .map(|member| &member.row)
+        .filter(|node| node.reported == NodeState::ReportLsn && node.goal != NodeState::FastForward)
+        .filter(|node| caller != Some(node.id))
+        .filter(|node| guarded || node.health == Health::Good)
+        .max_by_key(|node| (node.timeline, node.lsn, node.health, core::cmp::Reverse(node.id)))
+        .map(row)
+}
+
+/// The standbys that a primary of this group waits for, and for how many of them; none: it does
+/// not wait. What `synchronous_standby_names` says.
+pub(crate) fn sync_standbys(view: &View) -> (usize, Vec<NodeId>) {
+    let nodes = view.list().count();
+    let primary = view.primary();
+    if nodes < 2 {
+        return (0, Vec::new());
+    }
+    let primary_id = primary.map(|member| member.row.id);
+    if nodes == 2 {
+        let standby = view.list().find(|member| Some(member.row.id) != primary_id).map(|member| &member.row);
+        let standby = standby.filter(|row| row.replication_quorum && row.goal == NodeState::Secondary);
+        return standby.filter(|_| primary_id.is_some()).map_or((0, Vec::new()), |row| (1, alloc::vec![row.id]));
+    }
+    if primary.is_some_and(|member| converged(&member.row, NodeState::WaitPrimary)) {
+        return (0, Vec::new());
+    }
+    let mut standbys: Vec<(i32, NodeId)> = view
+        .list()
+        .filter(|member| Some(member.row.id) != primary_id && member.row.replication_quorum)
+        .map(|member| (member.row.candidate_priority.saturating_neg(), member.row.id))
+        .collect();
+    standbys.sort_unstable();
+    let required = usize::try_from(view.formation.number_sync_standbys).unwrap_or(0).max(1);
+    if standbys.is_empty() {
+        return (0, Vec::new());
+    }
+    (required, standbys.into_iter().map(|(_, id)| id).collect())
 }
 
 /// `synchronous_standby_names(formation, group)`; 42P17 when there are no nodes.
-pub fn synchronous_standby_names(_state: &State, _formation: &str, _group: GroupId) -> Result<String, Rejection> {
-    todo!()
+pub fn synchronous_standby_names(state: &State, formation: &str, group: GroupId) -> Result<String, Rejection> {
+    let view = view(state, &Observations::default(), formation, group);
+    if view.list().next().is_none() {
+        let text = alloc::format!("no nodes found in group {group} of formation \"{formation}\"");
+        return Err(reject(reject::INVALID_OBJECT_DEFINITION, text));
+    }
+    let (required, standbys) = sync_standbys(&view);
+    if standbys.is_empty() {
+        return Ok(String::new());
+    }
+    let names: Vec<String> = standbys.iter().map(|id| alloc::format!("pgautofailover_standby_{id}")).collect();
+    Ok(alloc::format!("ANY {required} ({})", names.join(", ")))
 }
 
 /// `formation_uri(...)`; `None` is SQL NULL: no nodes. The primary comes first.
 pub fn formation_uri(
-    _state: &State,
-    _formation: &str,
-    _cluster: &str,
-    _sslmode: &str,
-    _sslrootcert: &str,
-    _sslcrl: &str,
+    state: &State,
+    formation: &str,
+    cluster: &str,
+    sslmode: &str,
+    sslrootcert: &str,
+    sslcrl: &str,
 ) -> Option<String> {
-    todo!()
+    let dbname = &state.formations.get(formation)?.dbname;
+    let mut nodes: Vec<&Node> = state
+        .nodes
+        .values()
+        .filter(|node| node.formation == formation && node.group == 0 && node.cluster == cluster)
+        .collect();
+    if nodes.is_empty() {
+        return None;
+    }
+    nodes.sort_by_key(|node| !(node.goal.is_writable() && node.reported.is_writable()));
+    let hosts: Vec<String> = nodes.iter().map(|node| alloc::format!("{}:{}", node.host, node.port)).collect();
+    let attributes = if cluster == "default" { "target_session_attrs=read-write&" } else { "" };
+    let option = |name: &str, value: &str| {
+        if value.is_empty() { String::new() } else { alloc::format!("&{name}={value}") }
+    };
+    Some(alloc::format!(
+        "postgres://{}/{dbname}?{attributes}sslmode={sslmode}{}{}",
+        hosts.join(","),
+        option("sslrootcert", sslrootcert),
+        option("sslcrl", sslcrl)
+    ))
 }
 
 /// `formation_settings(formation)`.
-pub fn formation_settings(_state: &State, _obs: &Observations, _formation: &str) -> Vec<SettingRow> {
-    todo!()
+pub fn formation_settings(state: &State, observations: &Observations, formation: &str) -> Vec<SettingRow> {
+    let Some(row) = state.formations.get(formation) else { return Vec::new() };
+    let mut rows = alloc::vec![SettingRow {
+        context: "formation",
+        group: None,
+        node: None,
+        nodename: row.id.clone(),
+        setting: "number_sync_standbys",
+        value: alloc::format!("{}", row.number_sync_standbys),
+    }];
+    let nodes: Vec<Node> =
+        nodes(state, observations).into_iter().filter(|node| node.formation == formation).collect();
+    let setting = |node: &Node, context, setting, value| SettingRow {
+        context,
+        group: Some(node.group),
+        node: Some(node.id),
+        nodename: node.name.clone(),
+        setting,
+        value,
+    };
+    for node in nodes.iter().filter(|node| node.reported.is_writable()) {
+        let names = synchronous_standby_names(state, formation, node.group).unwrap_or_default();
+        rows.push(setting(node, "primary", "synchronous_standby_names", alloc::format!("'{names}'")));
+    }
+    for node in &nodes {
+        rows.push(setting(node, "node", "replication quorum", alloc::format!("{}", node.replication_quorum)));
+    }
+    for node in &nodes {
+        rows.push(setting(node, "node", "candidate priority", alloc::format!("{}", node.candidate_priority)));
+    }
+    rows
 }

@@ -57,6 +57,14 @@ impl Default for State {
     }
 }
 
+impl State {
+    /// A scope with its version: what an outcome is decided on.
+    pub fn version_of(&self, scope: Scope) -> (Scope, u64) {
+        let version = self.versions.get(&scope).copied().unwrap_or(0);
+        (scope, version)
+    }
+}
+
 /// A row of `pgautofailover.formation`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Formation {

@@ -1,0 +1,148 @@
+//! `node_active`, the probe's verdict, and test mode's direct writes.
+
+use super::Ground;
+use crate::command::{ForceNode, NodeActive};
+use crate::observation::Stamp;
+use crate::outcome::{AssignedGoal, Decision, Rejection, Reply};
+use crate::reject;
+use crate::values::{Health, Lsn, NodeId};
+use crate::view::{View, node_text};
+use crate::NodeState;
+
+/// The five columns that a keeper gets back.
+pub(crate) fn assigned(view: &View, id: NodeId, report: &NodeActive) -> AssignedGoal {
+    match view.member(id) {
+        Some(member) => AssignedGoal {
+            node: id,
+            group: member.row.group,
+            goal: member.row.goal,
+            candidate_priority: member.row.candidate_priority,
+            replication_quorum: member.row.replication_quorum,
+        },
+        None => AssignedGoal {
+            node: id,
+            group: report.group,
+            goal: NodeState::Dropped,
+            candidate_priority: 0,
+            replication_quorum: false,
+        },
+    }
+}
+
+/// Takes in a keeper's report, runs the rules, and answers with the node's goal.
+pub(crate) fn node_active(ground: &Ground, report: &NodeActive) -> Result<Decision, Rejection> {
+    let id = report.id;
+    let node = ground.by_id(id).ok_or_else(|| reject::unknown_node(id))?;
+    if node.formation != report.formation {
+        let text = alloc::format!("node {id} does not belong to formation {}", report.formation);
+        return Err(reject::reject(reject::INVALID_OBJECT_DEFINITION, text));
+    }
+    let mut view = ground.view_of(node);
+    let stamp = Stamp::from(ground.now);
+    let changed = view.member(id).is_some_and(|member| member.row.reported != report.state);
+    if let Some(member) = view.change(id) {
+        member.row.reported = report.state;
+        member.row.pg_is_running = report.pg_is_running;
+        member.row.sync_state = report.sync_state;
+        member.row.report_time = stamp.wall;
+        member.seen.report = Some(stamp);
+        if report.timeline > 0 {
+            member.row.timeline = report.timeline;
+        }
+        if report.lsn != Lsn::ZERO {
+            member.row.lsn = report.lsn;
+            member.row.wal_report_time = stamp.wall;
+            member.seen.lsn = Some(report.lsn);
+            member.seen.wal_report = Some(stamp);
+        }
+        if changed {
+            member.row.state_change_time = stamp.wall;
+            member.seen.state_change = Some(stamp);
+        }
+    }
+    if changed {
+        let text = match view.member(id).map(|member| &member.row) {
+            Some(row) if row.goal == NodeState::ReportLsn => alloc::format!(
+                "New state is reported by {} with LSN {}: {}",
+                node_text(row),
+                row.lsn,
+                report.state
+            ),
+            Some(row) => alloc::format!("New state is reported by {}: \"{}\"", node_text(row), report.state),
+            None => return Err(reject::unknown_node(id)),
+        };
+        view.event(id, &text, None);
+    }
+    view.proceed(id)?;
+    let goal = assigned(&view, id, report);
+    Ok(view.finish(Reply::NodeActive(goal)))
+}
+
+/// The probe's verdict. Only a changed one is an event; no rule runs, the next report sees it.
+pub(crate) fn health_checked(ground: &Ground, id: NodeId, health: Health) -> Decision {
+    let Some(node) = ground.by_id(id) else { return super::setting::nothing() };
+    let mut view = ground.view_of(node);
+    let stamp = Stamp::from(ground.now);
+    let mut changed = false;
+    if let Some(member) = view.change(id) {
+        changed = member.row.health != health;
+        member.row.health = health;
+        member.row.health_check_time = stamp.wall;
+        member.seen.health_check = Some(stamp);
+    }
+    let word = match health {
+        Health::Good => "healthy",
+        Health::Bad => "unhealthy",
+        Health::Unknown => "unknown",
+    };
+    if changed {
+        let text = alloc::format!("Node {} is marked as {word} by the monitor", node_text(node));
+        view.event(id, &text, None);
+    }
+    view.finish(Reply::Void)
+}
+
+/// Test mode: overwrites columns of one node's row, observations included.
+pub(crate) fn force(ground: &Ground, id: NodeId, set: &ForceNode) -> Result<Decision, Rejection> {
+    let node = ground.by_id(id).ok_or_else(|| reject::unknown_node(id))?;
+    let mut view = ground.view_of(node);
+    view.reads_registry = true;
+    if let Some(member) = view.change(id) {
+        let row = &mut member.row;
+        fn put<T: Clone>(column: &mut T, value: &Option<T>) {
+            if let Some(value) = value {
+                column.clone_from(value);
+            }
+        }
+        put(&mut row.goal, &set.goal);
+        put(&mut row.reported, &set.reported);
+        put(&mut row.pg_is_running, &set.pg_is_running);
+        put(&mut row.sync_state, &set.sync_state);
+        put(&mut row.timeline, &set.timeline);
+        put(&mut row.lsn, &set.lsn);
+        put(&mut row.health, &set.health);
+        put(&mut row.candidate_priority, &set.candidate_priority);
+        put(&mut row.replication_quorum, &set.replication_quorum);
+        put(&mut row.name, &set.name);
+        put(&mut row.host, &set.host);
+        put(&mut row.port, &set.port);
+        put(&mut row.report_time, &set.report_time);
+        put(&mut row.wal_report_time, &set.wal_report_time);
+        put(&mut row.health_check_time, &set.health_check_time);
+        put(&mut row.state_change_time, &set.state_change_time);
+        if set.system_identifier.is_some() {
+            row.system_identifier = set.system_identifier;
+        }
+        let stamp = |time: Option<_>, kept| time.map_or(kept, |wall| Some(Stamp::from_wall(wall, ground.now)));
+        member.seen.report = stamp(set.report_time, member.seen.report);
+        member.seen.wal_report = stamp(set.wal_report_time, member.seen.wal_report);
+        member.seen.health_check = stamp(set.health_check_time, member.seen.health_check);
+        member.seen.state_change = stamp(set.state_change_time, member.seen.state_change);
+        if set.lsn.is_some() {
+            member.seen.lsn = set.lsn;
+        }
+    }
+    super::node::check_unique(ground, &view, id)?;
+    super::node::check_system_identifier(&view, id)?;
+    Ok(view.finish(Reply::Void))
+}

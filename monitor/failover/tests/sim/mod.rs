@@ -1,0 +1,282 @@
+//! A cluster in memory: the rules on one side, simulated keepers that follow the edges on the other.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+
+use failover::command::{NodeActive, RegisterNode};
+use failover::edges::has_edge;
+use failover::state::Generation;
+use failover::*;
+
+/// One simulated keeper with its PostgreSQL.
+#[derive(Clone, Debug)]
+pub struct Keeper {
+    pub state: NodeState,
+    pub goal: NodeState,
+    pub generation: Generation,
+    pub formation: String,
+    pub group: GroupId,
+    pub lsn: u64,
+    pub timeline: i32,
+    pub running: bool,
+    /// Reports and follows goals.
+    pub up: bool,
+    pub sync_state: SyncState,
+}
+
+/// What a call did.
+#[derive(Clone, Debug)]
+pub struct Done {
+    pub reply: Reply,
+    pub events: Vec<Event>,
+    pub messages: Vec<String>,
+    pub notices: Vec<outcome::Notice>,
+    pub outcome: Outcome,
+}
+
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    pub state: State,
+    pub observations: Observations,
+    pub now: Now,
+    pub keepers: BTreeMap<NodeId, Keeper>,
+    pub history: Vec<Outcome>,
+}
+
+pub fn registration(name: &str) -> RegisterNode {
+    let port = 6000 + name.bytes().fold(0, |sum, byte| (sum * 31 + i32::from(byte)) % 10_000);
+    RegisterNode {
+        formation: "default".into(),
+        host: "10.0.0.1".into(),
+        port,
+        dbname: "postgres".into(),
+        name: name.into(),
+        system_identifier: 0,
+        desired_node_id: -1,
+        desired_group: -1,
+        initial_state: NodeState::Init,
+        kind: "standalone".into(),
+        candidate_priority: 50,
+        replication_quorum: true,
+        cluster: "default".into(),
+        region: "default".into(),
+        generation: Generation::Pgquorum,
+    }
+}
+
+/// PostgreSQL is stopped in these states.
+fn stopped(state: NodeState) -> bool {
+    use NodeState::*;
+    matches!(
+        state,
+        Draining | DemoteTimeout | Demoted | Maintenance | PrepareMaintenance | JoinSecondary | Dropped | Init
+            | WaitStandby
+    )
+}
+
+impl Cluster {
+    pub fn new() -> Cluster {
+        let now = Now { wall: WallTime(1_700_000_000_000_000), mono_us: 1_000_000_000 };
+        Cluster {
+            state: State::default(),
+            observations: Observations::starting(now),
+            now,
+            keepers: BTreeMap::new(),
+            history: Vec::new(),
+        }
+    }
+
+    pub fn tick(&mut self, seconds: f64) {
+        let us = (seconds * 1e6) as i64;
+        self.now.wall.0 += us;
+        self.now.mono_us += us;
+    }
+
+    /// A new leader: nothing observed.
+    pub fn new_leader(&mut self) {
+        self.observations = Observations::starting(self.now);
+    }
+
+    pub fn call(&mut self, call: impl Into<Call>) -> Result<Done, Rejection> {
+        let call = call.into();
+        let decision = decide(&self.state, &self.observations, &call, self.now)?;
+        let mut events = Vec::new();
+        if !decision.outcome.is_empty() {
+            match apply(&mut self.state, &decision.outcome) {
+                Applied::Written(written) => events = written,
+                Applied::Conflict => panic!("conflict without concurrency: {:?}", decision.outcome),
+            }
+            self.history.push(decision.outcome.clone());
+        }
+        for (id, seen) in &decision.observed {
+            self.observations.nodes.insert(*id, *seen);
+        }
+        let nodes = &self.state.nodes;
+        self.observations.nodes.retain(|id, _| nodes.contains_key(id));
+        Ok(Done {
+            reply: decision.reply,
+            events,
+            messages: decision.messages,
+            notices: decision.notices,
+            outcome: decision.outcome,
+        })
+    }
+
+    pub fn register(&mut self, call: RegisterNode) -> Result<Done, Rejection> {
+        let generation = call.generation;
+        let formation = call.formation.clone();
+        let initial = call.initial_state;
+        let done = self.call(Command::RegisterNode(call))?;
+        if let Reply::Registered { goal, .. } = &done.reply {
+            self.keepers.entry(goal.node).or_insert(Keeper {
+                state: initial,
+                goal: goal.goal,
+                generation,
+                formation,
+                group: goal.group,
+                lsn: 0,
+                timeline: 1,
+                running: !stopped(initial),
+                up: true,
+                sync_state: SyncState::Unknown,
+            });
+        }
+        Ok(done)
+    }
+
+    pub fn id(&self, name: &str) -> NodeId {
+        self.state
+            .nodes
+            .values()
+            .find(|node| node.name == name)
+            .map(|node| node.id)
+            .unwrap_or_else(|| name.trim_start_matches('#').parse().unwrap_or(-1))
+    }
+
+    pub fn report_of(&self, id: NodeId) -> Option<NodeActive> {
+        let keeper = self.keepers.get(&id)?;
+        Some(NodeActive {
+            formation: keeper.formation.clone(),
+            id,
+            group: keeper.group,
+            state: keeper.state,
+            pg_is_running: keeper.running,
+            timeline: keeper.timeline,
+            lsn: Lsn(keeper.lsn),
+            sync_state: keeper.sync_state,
+        })
+    }
+
+    /// One heartbeat: report, take the goal.
+    pub fn report(&mut self, id: NodeId) -> Result<Option<Done>, Rejection> {
+        self.write(id);
+        let Some(report) = self.report_of(id) else { return Ok(None) };
+        let result = self.call(Command::NodeActive(report));
+        if let Ok(Done { reply: Reply::NodeActive(assigned), .. }) = &result {
+            let goal = assigned.goal;
+            if let Some(keeper) = self.keepers.get_mut(&id) {
+                keeper.goal = goal;
+            }
+        }
+        result.map(Some)
+    }
+
+    fn upstream(&self, id: NodeId) -> Option<(u64, i32)> {
+        let own = self.keepers.get(&id)?;
+        self.keepers
+            .iter()
+            .filter(|(other, keeper)| {
+                **other != id
+                    && keeper.up
+                    && keeper.running
+                    && keeper.state.is_writable()
+                    && keeper.formation == own.formation
+                    && keeper.group == own.group
+            })
+            .map(|(_, keeper)| (keeper.lsn, keeper.timeline))
+            .max_by_key(|(lsn, timeline)| (*timeline, *lsn))
+    }
+
+    /// PostgreSQL does some work: primaries write, standbys stream.
+    fn write(&mut self, id: NodeId) {
+        let upstream = self.upstream(id);
+        let Some(keeper) = self.keepers.get_mut(&id) else { return };
+        if !keeper.running {
+            return;
+        }
+        if keeper.state.is_writable() {
+            keeper.lsn += 0x100;
+        } else if let (NodeState::Secondary | NodeState::Catchingup, Some((lsn, timeline))) = (keeper.state, upstream) {
+            keeper.lsn = lsn;
+            keeper.timeline = timeline;
+        }
+    }
+
+    /// The keeper runs the transition to its goal, if it knows it. True when it moved.
+    pub fn follow(&mut self, id: NodeId) -> bool {
+        use NodeState::*;
+        let upstream = self.upstream(id);
+        let best = self
+            .keepers
+            .iter()
+            .filter(|(other, keeper)| **other != id && keeper.up && keeper.state == ReportLsn)
+            .map(|(_, keeper)| (keeper.timeline, keeper.lsn))
+            .max();
+        let newest = self.keepers.values().map(|keeper| keeper.timeline).max().unwrap_or(1);
+        let Some(keeper) = self.keepers.get_mut(&id) else { return false };
+        if keeper.state == keeper.goal || !has_edge(keeper.generation, keeper.state, keeper.goal) {
+            return false;
+        }
+        let (from, to) = (keeper.state, keeper.goal);
+        let standby = !from.belongs_to_primary() && !matches!(from, Demoted | Init | Dropped);
+        match to {
+            Catchingup | Secondary => match upstream {
+                Some((lsn, timeline)) => (keeper.lsn, keeper.timeline) = (lsn, timeline),
+                None => return false,
+            },
+            FastForward => match best {
+                Some((timeline, lsn)) if (timeline, lsn) >= (keeper.timeline, keeper.lsn) => {
+                    (keeper.lsn, keeper.timeline) = (lsn, timeline);
+                }
+                _ => return false,
+            },
+            StopReplication => keeper.timeline = newest + 1,
+            WaitPrimary if from == PreparePromotion => keeper.timeline = newest + 1,
+            Single if standby => keeper.timeline = newest + 1,
+            _ => {}
+        }
+        if from == Init && to == Single {
+            keeper.lsn = 0x0160_0000;
+        }
+        keeper.state = to;
+        keeper.running = !stopped(to);
+        true
+    }
+
+    /// Every live keeper reports and follows, until nothing moves any more. Returns what happened.
+    pub fn settle(&mut self, mut each: impl FnMut(&Cluster, NodeId, &Result<Option<Done>, Rejection>)) -> usize {
+        for round in 0..60 {
+            let mut moved = false;
+            let ids: Vec<NodeId> = self.keepers.keys().copied().collect();
+            for id in ids {
+                if !self.keepers.get(&id).is_some_and(|keeper| keeper.up) {
+                    continue;
+                }
+                self.tick(0.1);
+                let result = self.report(id);
+                moved |= result.as_ref().is_ok_and(|done| done.as_ref().is_some_and(|done| !done.events.is_empty()));
+                each(self, id, &result);
+                moved |= self.follow(id);
+                if self.keepers.get(&id).is_some_and(|keeper| keeper.state == NodeState::Dropped)
+                    && !self.state.nodes.contains_key(&id)
+                {
+                    self.keepers.remove(&id);
+                }
+            }
+            if !moved {
+                return round;
+            }
+        }
+        60
+    }
+}
