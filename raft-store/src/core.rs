@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::identities::Identities;
 use crate::log_store::LogStore;
 use crate::network::Peers;
-use crate::replica::CallHandler;
+use crate::replica::{CallHandler, MAX_CALL_BYTES};
 use crate::server::Dispatch;
 use crate::state_store::Applied;
 use crate::types::{Raft, Vote};
@@ -204,7 +204,10 @@ impl Dispatch for Core {
                 Request::PreVote(b) => self.ballot(from, b, true).await,
                 Request::Snapshot(p) => self.snapshot(from, p).await,
                 Request::Handover(h) => self.handover(h).await,
-                Request::Call(Blob(body)) => Response::Call(Blob(self.handler.handle(from, body).await)),
+                Request::Call(Blob(body)) => match self.handler.handle(from, body).await {
+                    a if a.len() > MAX_CALL_BYTES => Response::Failed(format!("answer of {} bytes", a.len())),
+                    a => Response::Call(Blob(a)),
+                },
                 Request::Probe => Response::Probe(self.identities.introduction()),
                 Request::Rejoin(r) => Response::Rejoin(crate::membership::rejoin_step(&self, from, r).await),
             }

@@ -18,6 +18,8 @@ mod frame;
 mod identities;
 mod identity;
 mod internal;
+mod log_files;
+mod log_scan;
 mod log_store;
 mod log_writer;
 mod membership;

@@ -17,8 +17,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::OptionalSend;
-use sled::{Batch, Db, IVec, Tree};
+use sled::{Batch, Db, Tree};
 
+use crate::log_files::{Copy, catch, open_db};
+use crate::log_scan::{key, scan, split_key};
 use crate::log_writer::{self, Mark, Writer};
 use crate::stored;
 use crate::types::{Entry, LogId, TypeConfig, Vote};
@@ -71,87 +73,6 @@ impl WeakLogStore {
 
 fn other(e: impl std::fmt::Display) -> io::Error {
     io::Error::other(e.to_string())
-}
-
-fn key(index: u64, chunk: u16) -> [u8; 10] {
-    let mut k = [0u8; 10];
-    k[..8].copy_from_slice(&index.to_be_bytes());
-    k[8..].copy_from_slice(&chunk.to_be_bytes());
-    k
-}
-
-fn split_key(k: &[u8]) -> Result<(u64, u16), String> {
-    let Ok(k) = <[u8; 10]>::try_from(k) else {
-        return Err(format!("log key of {} bytes", k.len()));
-    };
-    let (index, chunk) = k.split_at(8);
-    let mut i = [0u8; 8];
-    i.copy_from_slice(index);
-    Ok((u64::from_be_bytes(i), u16::from_be_bytes([chunk[0], chunk[1]])))
-}
-
-/// A copy of a database for examination, removed when dropped.
-struct Copy {
-    dir: PathBuf,
-    log: PathBuf,
-}
-
-impl Copy {
-    fn of(log: &Path) -> Result<Copy, String> {
-        let dir = log.with_file_name("examined");
-        let copy = Copy { log: dir.join("log"), dir };
-        let _ = std::fs::remove_dir_all(&copy.dir);
-        copy_tree(log, &copy.log).map_err(|e| format!("cannot copy the log to {}: {e}", copy.dir.display()))?;
-        Ok(copy)
-    }
-}
-
-impl Drop for Copy {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.dir);
-    }
-}
-
-fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
-    std::fs::create_dir_all(to)?;
-    for entry in std::fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy_tree(&entry.path(), &target)?;
-        } else {
-            std::fs::copy(entry.path(), target)?;
-        }
-    }
-    Ok(())
-}
-
-/// sled panics on some kinds of corruption; a panic while opening is an error like any other.
-fn catch<T>(f: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)) {
-        Ok(r) => r,
-        Err(p) => {
-            let text = p.downcast_ref::<String>().cloned().or_else(|| p.downcast_ref::<&str>().map(|s| (*s).to_string()));
-            Err(format!("sled cannot read its files ({})", text.unwrap_or_else(|| "panic".into())))
-        }
-    }
-}
-
-/// What sled says when somebody else has the database.
-pub const LOCKED: &str = "could not acquire lock";
-
-fn open_db(dir: &Path) -> Result<Db, String> {
-    // sled's own threads let go of a closed database a moment after the last handle.
-    let patience = std::time::Instant::now() + std::time::Duration::from_secs(3);
-    loop {
-        let opened = sled::Config::new().path(dir).flush_every_ms(None).cache_capacity(64 << 20).open();
-        match opened.map_err(|e| e.to_string()) {
-            Err(e) if e.contains(LOCKED) && std::time::Instant::now() < patience => {
-                std::thread::sleep(std::time::Duration::from_millis(10));
-            }
-            r => return r,
-        }
-    }
 }
 
 impl LogStore {
@@ -241,7 +162,7 @@ impl LogStore {
         }
         let mut next = purged.as_ref().map(|p| p.index() + 1);
         let mut last_term = purged.as_ref().map_or(0, |p| p.committed_leader_id().term);
-        for entry in self.scan(Bound::Unbounded, Bound::Unbounded) {
+        for entry in scan(&self.0.log, Bound::Unbounded, Bound::Unbounded) {
             let entry = entry.map_err(|e| e.to_string())?;
             let index = entry.log_id.index();
             let expected = *next.get_or_insert(0);
@@ -307,24 +228,10 @@ impl LogStore {
             None => self.log_id(PURGED),
             Some((k, _)) => {
                 let (index, _) = split_key(&k).map_err(other)?;
-                let mut entries = self.scan(Bound::Included(index), Bound::Unbounded);
+                let mut entries = scan(&self.0.log, Bound::Included(index), Bound::Unbounded);
                 Ok(entries.next().transpose()?.map(|e| e.log_id))
             }
         }
-    }
-
-    fn scan(&self, start: Bound<u64>, end: Bound<u64>) -> Scan {
-        let from = match start {
-            Bound::Included(i) => Bound::Included(key(i, 0)),
-            Bound::Excluded(i) => Bound::Excluded(key(i, u16::MAX)),
-            Bound::Unbounded => Bound::Unbounded,
-        };
-        let to = match end {
-            Bound::Included(i) => Bound::Included(key(i, u16::MAX)),
-            Bound::Excluded(i) => Bound::Excluded(key(i, 0)),
-            Bound::Unbounded => Bound::Unbounded,
-        };
-        Scan { rows: self.0.log.range((from, to)) }
     }
 
     /// Removes whole entries up to `last`, in bounded batches, from the front.
@@ -343,61 +250,13 @@ impl LogStore {
     }
 }
 
-/// Reads entries in order, putting chunks together.
-struct Scan {
-    rows: sled::Iter,
-}
-
-impl Scan {
-    fn read(&mut self, k: &IVec, first: IVec) -> Result<Entry, String> {
-        let (index, chunk) = split_key(k)?;
-        if chunk != 0 {
-            return Err(format!("log entry {index} lacks its beginning"));
-        }
-        let head = crate::codec::header(&first).map_err(|e| format!("log entry {index}: {e}"))?;
-        let total = head.len + crate::codec::HEADER;
-        let entry = if total <= first.len() {
-            stored::decode_entry(&first)
-        } else {
-            let mut whole = Vec::with_capacity(total.min(MAX_ENTRY));
-            whole.extend_from_slice(&first);
-            let mut expected = 1u16;
-            while whole.len() < total {
-                let Some(row) = self.rows.next() else {
-                    return Err(format!("log entry {index} lacks its end"));
-                };
-                let (k, v) = row.map_err(|e| e.to_string())?;
-                if split_key(&k)? != (index, expected) {
-                    return Err(format!("log entry {index} lacks chunk {expected}"));
-                }
-                whole.extend_from_slice(&v);
-                expected = expected.wrapping_add(1);
-            }
-            stored::decode_entry(&whole)
-        }
-        .map_err(|e| format!("log entry {index}: {e}"))?;
-        if entry.log_id.index() != index {
-            return Err(format!("log entry {index} says that it is entry {}", entry.log_id.index()));
-        }
-        Ok(entry)
-    }
-}
-
-impl Iterator for Scan {
-    type Item = io::Result<Entry>;
-    fn next(&mut self) -> Option<Self::Item> {
-        let row = self.rows.next()?;
-        Some(row.map_err(other).and_then(|(k, v)| self.read(&k, v).map_err(other)))
-    }
-}
-
 impl RaftLogReader<TypeConfig> for LogStore {
     async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
         &mut self,
         range: RB,
     ) -> Result<Vec<Entry>, io::Error> {
         let mut out: Vec<Entry> = Vec::new();
-        for entry in self.scan(range.start_bound().cloned(), range.end_bound().cloned()) {
+        for entry in scan(&self.0.log, range.start_bound().cloned(), range.end_bound().cloned()) {
             let entry = entry?;
             if let Some(before) = out.last()
                 && before.log_id.index() + 1 != entry.log_id.index()
@@ -416,7 +275,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
         let mut out = Vec::new();
         let mut bytes = 0;
-        for entry in self.scan(Bound::Included(start), Bound::Excluded(end)) {
+        for entry in scan(&self.0.log, Bound::Included(start), Bound::Excluded(end)) {
             let entry = entry?;
             if let openraft::EntryPayload::Normal(crate::types::Command::Application(b)) = &entry.payload {
                 bytes += b.len();
@@ -494,11 +353,21 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let keep = last.map_or(0, |id| id.index() + 1);
         // The mark must not promise what is about to go.
         self.0.writer.lower_mark(keep).await?;
-        // From the end backwards: a crash in between leaves no hole.
-        for row in self.0.log.range(key(keep, 0)..).rev() {
-            let (k, _) = row.map_err(other)?;
-            self.0.log.remove(k).map_err(other)?;
+        // From the end backwards, whole entries at a time: a crash in between leaves neither a hole
+        // nor half an entry (a batch is atomic).
+        let mut batch = Batch::default();
+        let mut count = 0;
+        for row in self.0.log.range(key(keep, 0)..).keys().rev() {
+            let k = row.map_err(other)?;
+            let (_, chunk) = split_key(&k).map_err(other)?;
+            batch.remove(k);
+            count += 1;
+            if chunk == 0 && count >= 512 {
+                self.0.log.apply_batch(std::mem::take(&mut batch)).map_err(other)?;
+                count = 0;
+            }
         }
+        self.0.log.apply_batch(batch).map_err(other)?;
         self.0.writer.sync().await
     }
 

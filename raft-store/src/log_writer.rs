@@ -46,6 +46,8 @@ impl Mark {
         match std::fs::read(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Mark::default()),
             Err(e) => Err(format!("{}: {e}", path.display())),
+            // Created, nothing acknowledged since.
+            Ok(bytes) if bytes.is_empty() => Ok(Mark::default()),
             Ok(bytes) => match Self::decode(&bytes) {
                 Ok(m) => Ok(m),
                 Err(codec::CodecError::Newer { kind, found, newest }) => {

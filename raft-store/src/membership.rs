@@ -37,8 +37,15 @@ pub async fn add_learner(core: &Core, m: &Member) -> Result<(), MembershipError>
     core.raft.add_learner(m.id, node, false).await.map(drop).map_err(translate)
 }
 
-/// Makes a learner a voter.
+/// Makes a learner a voter. Its incarnation is recorded first: from its first vote on, an emptied
+/// successor must be recognisable.
 pub async fn promote(core: &Core, id: u64) -> Result<(), MembershipError> {
+    if !core.applied.bookkeeping.borrow().incarnations.contains_key(&id) && id != core.cfg.id {
+        let Some(facts) = core.identities.peer(id) else {
+            return Err(MembershipError::Refused(format!("replica {id} has not been in contact yet")));
+        };
+        propose(core, Internal::Record { id, incarnation: facts.incarnation }).await?;
+    }
     let change = ChangeMembers::AddVoterIds(BTreeSet::from([id]));
     core.raft.change_membership(change, false).await.map(drop).map_err(translate)
 }

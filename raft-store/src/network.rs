@@ -24,6 +24,10 @@ use crate::wire::{Append, Appended, Ballot, Handover, Purpose, Request, Response
 
 /// Entries sent in one request stay below this (the rest follows in the next one).
 const APPEND_BYTES: usize = 4 << 20;
+/// Time for an append that carries entries...
+const APPEND_TTL: Duration = Duration::from_millis(500);
+/// ...plus a millisecond for this many bytes.
+const SLOW_LINK: u64 = 2048;
 /// Snapshot bytes per request.
 const PIECE: usize = 512 << 10;
 /// One piece must be through in this time; the last one is answered after installation.
@@ -176,7 +180,13 @@ impl RaftNetworkV2<TypeConfig> for Network {
             commit: rpc.leader_commit.as_ref().map(Into::into),
             entries,
         });
-        match self.ask(self.lane, &request, option.soft_ttl()).await? {
+        // openraft allows three quarters of a heartbeat for any append. A heartbeat should not take
+        // longer; entries may, or a large batch on a slow link would be sent again for ever.
+        let ttl = match sent {
+            0 => option.soft_ttl(),
+            _ => option.soft_ttl().max(APPEND_TTL) + Duration::from_millis(bytes as u64 / SLOW_LINK),
+        };
+        match self.ask(self.lane, &request, ttl).await? {
             Response::Append(Appended::Success) if sent < all => {
                 // `sent` is at least one here.
                 let last = rpc.entries.get(sent.saturating_sub(1)).map(|e| e.log_id);

@@ -36,7 +36,7 @@ fn damaged(path: &Path, what: impl ToString) -> StartError {
 impl From<OpenError> for StartError {
     fn from(e: OpenError) -> Self {
         // A second process on the same directory is no damage.
-        if e.what.contains(crate::log_store::LOCKED) {
+        if e.what.contains(crate::log_files::LOCKED) {
             return StartError::Config(format!("{}: another process is using this store", e.path.display()));
         }
         StartError::Store { path: e.path, what: e.what }

@@ -79,7 +79,7 @@ async fn flipped_bits_are_refused_or_harmless() {
         std::fs::write(copy.join("log/db"), &bytes).unwrap();
         match LogStore::open(&copy.join("log"), &[7; 16]) {
             Err(e) => {
-                assert!(!e.what.contains(crate::log_store::LOCKED), "{e}");
+                assert!(!e.what.contains(crate::log_files::LOCKED), "{e}");
                 if step % 10 == 0 {
                     println!("flipped bit: {}", e.what);
                 }

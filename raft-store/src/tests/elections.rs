@@ -65,6 +65,30 @@ async fn an_isolated_leader_proves_and_applies_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flapping_link_deposes_nobody() {
+    let mut c = Cluster::start(3, |_| {}).await;
+    c.write("x").await;
+    let leader = c.leader().await;
+    let term = c.r(leader).status().term;
+    let flapping = c.ids.iter().copied().find(|id| *id != leader).unwrap();
+    // Down for longer than an election timeout, up for shorter, several times.
+    for _ in 0..4 {
+        for link in [(leader, flapping), (flapping, leader)] {
+            c.relays[&link].set(false);
+        }
+        sleep(Duration::from_millis(1_100)).await;
+        for link in [(leader, flapping), (flapping, leader)] {
+            c.relays[&link].set(true);
+        }
+        sleep(Duration::from_millis(150)).await;
+        c.r(leader).read_barrier(soon(2_000)).await.unwrap();
+    }
+    let s = c.r(leader).status();
+    assert_eq!((s.role, s.term), (Role::Leader, term), "the leader was deposed");
+    c.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_returning_follower_deposes_nobody() {
     let mut c = Cluster::start(3, |_| {}).await;
     c.write("x").await;
