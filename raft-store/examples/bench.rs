@@ -60,6 +60,13 @@ async fn leader(cluster: &Cluster) -> u64 {
     }
 }
 
+/// User and system time of this process in 1/100 s.
+fn cpu_ticks() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    after_name.split_whitespace().skip(11).take(2).filter_map(|f| f.parse::<u64>().ok()).sum()
+}
+
 fn percentile(sorted: &[Duration], p: usize) -> Duration {
     sorted.get((sorted.len() * p / 100).min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
 }
@@ -102,6 +109,11 @@ async fn main() -> Result<(), Failure> {
     }
     let mut first = leader(&cluster).await;
     println!("first start -> a leader passes a barrier: {:.3?}", began.elapsed());
+    let (cpu, at) = (cpu_ticks(), Instant::now());
+    sleep(Duration::from_secs(10)).await;
+    // USER_HZ is 100 on every Linux that matters.
+    let share = (cpu_ticks() - cpu) as f64 / at.elapsed().as_secs_f64();
+    println!("at rest: {share:.2} % of a core for all three replicas");
     for clients in [1, 16, 64] {
         load(&cluster[&first], "proposals", clients, false).await;
     }
@@ -112,7 +124,7 @@ async fn main() -> Result<(), Failure> {
     for _ in 0..9 {
         if let Some(lost) = cluster.remove(&first) {
             let t = Instant::now();
-            // Silence, as after a power cut: the others hear nothing any more.
+            // The others learn of it by silence alone: a broken connection starts no election.
             let stopping = tokio::spawn(lost.shutdown());
             let new = loop {
                 let new = leader(&cluster).await;

@@ -67,6 +67,12 @@ impl Drop for Shared {
 #[derive(Clone)]
 pub struct Replica(Arc<Shared>);
 
+impl std::fmt::Debug for Replica {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Replica({})", self.0.core.cfg.id)
+    }
+}
+
 impl Replica {
     /// Opens or creates the store, joins or founds the cluster in the background, and returns as
     /// soon as requests are served; [`Replica::status`] tells when there is a leader.

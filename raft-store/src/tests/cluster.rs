@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -53,6 +54,7 @@ impl CallHandler for Echo {
 pub struct Relay {
     pub port: u16,
     open: watch::Sender<bool>,
+    delay_ms: Arc<AtomicU64>,
 }
 
 impl Relay {
@@ -60,9 +62,11 @@ impl Relay {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (open, rx) = watch::channel(true);
+        let delay_ms = Arc::new(AtomicU64::new(0));
+        let delay = delay_ms.clone();
         tokio::spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
-                let rx = rx.clone();
+                let (rx, delay) = (rx.clone(), delay.clone());
                 tokio::spawn(async move {
                     let mut gate = rx.clone();
                     let _ = gate.wait_for(|o| *o).await;
@@ -70,18 +74,22 @@ impl Relay {
                     let _ = (tcp.set_nodelay(true), there.set_nodelay(true));
                     let (a, b) = tcp.into_split();
                     let (c, d) = there.into_split();
-                    tokio::select! { _ = pump(a, d, rx.clone()) => {}, _ = pump(c, b, rx) => {} }
+                    tokio::select! { _ = pump(a, d, rx.clone(), &delay) => {}, _ = pump(c, b, rx, &delay) => {} }
                 });
             }
         });
-        Relay { port, open }
+        Relay { port, open, delay_ms }
+    }
+    /// Latency of each direction.
+    pub fn delay(&self, ms: u64) {
+        self.delay_ms.store(ms, Ordering::Relaxed);
     }
     pub fn set(&self, open: bool) {
         self.open.send_replace(open);
     }
 }
 
-async fn pump(from: tokio::net::tcp::OwnedReadHalf, to: tokio::net::tcp::OwnedWriteHalf, mut gate: watch::Receiver<bool>) {
+async fn pump(from: tokio::net::tcp::OwnedReadHalf, to: tokio::net::tcp::OwnedWriteHalf, mut gate: watch::Receiver<bool>, delay: &AtomicU64) {
     use tokio::io::AsyncWriteExt;
     let mut to = to;
     let mut buf = vec![0u8; 64 << 10];
@@ -97,6 +105,10 @@ async fn pump(from: tokio::net::tcp::OwnedReadHalf, to: tokio::net::tcp::OwnedWr
                 Err(_) => return,
             }
         };
+        let ms = delay.load(Ordering::Relaxed);
+        if ms > 0 {
+            sleep(Duration::from_millis(ms)).await;
+        }
         if gate.wait_for(|o| *o).await.is_err() || to.write_all(&buf[..n]).await.is_err() {
             return;
         }
@@ -129,9 +141,6 @@ pub fn soon(ms: u64) -> Instant {
 impl Cluster {
     /// Links and directories for `n` replicas; none started.
     pub async fn prepare(n: u64, tune: fn(&mut Config)) -> Cluster {
-        if std::env::var_os("RAFT_STORE_LOG").is_some() {
-            let _ = tracing_subscriber_init();
-        }
         let ids: Vec<u64> = (1..=n).collect();
         let ports: BTreeMap<u64, u16> = ids.iter().map(|id| (*id, free_port())).collect();
         let mut relays = BTreeMap::new();
@@ -262,6 +271,3 @@ impl Cluster {
     }
 }
 
-fn tracing_subscriber_init() -> Result<(), ()> {
-    Ok(())
-}

@@ -64,6 +64,37 @@ async fn an_isolated_leader_proves_and_applies_nothing() {
     c.stop_all().await;
 }
 
+/// A barrier is a real round trip that begins after the call: with slow links none is faster than
+/// one, whatever rounds are under way when it is called.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn barriers_take_a_round_trip() {
+    let mut c = Cluster::start(3, |cfg| {
+        cfg.election_timeout_min_ms = 1_500;
+        cfg.election_timeout_max_ms = 2_000;
+    })
+    .await;
+    c.write("x").await;
+    let leader = c.leader().await;
+    for relay in c.relays.values() {
+        relay.delay(15);
+    }
+    sleep(Duration::from_millis(200)).await;
+    let calls = (0..60).map(|i| {
+        let r = c.r(leader).clone();
+        async move {
+            sleep(Duration::from_millis(7 * i)).await;
+            let started = Instant::now();
+            let passed = r.read_barrier(soon(5_000)).await;
+            passed.map(|_| started.elapsed())
+        }
+    });
+    let mut times: Vec<Duration> = futures::future::join_all(calls).await.into_iter().map(|t| t.unwrap()).collect();
+    times.sort();
+    println!("barriers over links of 2 x 15 ms: fastest {:?}, slowest {:?}", times[0], times[times.len() - 1]);
+    assert!(times[0] >= Duration::from_millis(30), "a barrier was faster than a round trip: {:?}", times[0]);
+    c.stop_all().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flapping_link_deposes_nobody() {
     let mut c = Cluster::start(3, |_| {}).await;
