@@ -246,6 +246,7 @@ impl Peer {
                 Ok(c) if !self.stopped.load(Ordering::Acquire) => {
                     state.connection = Some(c);
                     state.failures = 0;
+                    state.last_error.clear();
                     state.not_before = None;
                 }
                 Ok(c) => c.close(),

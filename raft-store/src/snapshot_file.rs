@@ -49,6 +49,13 @@ impl SnapshotFile {
     /// Writes it durably, then removes all but the newest two.
     pub fn save(&self, dir: &Path) -> io::Result<()> {
         std::fs::create_dir_all(dir)?;
+        // What a crash left of an earlier attempt.
+        for entry in std::fs::read_dir(dir)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|e| e == "tmp") {
+                std::fs::remove_file(path)?;
+            }
+        }
         let (index, term) = self.meta.last.map_or((0, 0), |l| (l.index, l.term));
         write_durably(&dir.join(format!("{index:020}-{term}{SUFFIX}")), &[&self.encode().map_err(io::Error::other)?])?;
         let files = list(dir)?;

@@ -157,15 +157,16 @@ pub fn current(core: &Core, recovered: bool) -> Status {
     }
 }
 
-/// Keeps the watch channel current. Looks at changes at most every few milliseconds, and ten times a
-/// second for what only time changes (`leader_seen`).
+/// Keeps the watch channel current. Wakes for changes of role, term, leader and membership (openraft's
+/// full metrics change with every heartbeat and entry), and ten times a second for what only time
+/// changes (`leader_seen`).
 pub async fn keep(
     core: Arc<Core>,
     recovered: watch::Receiver<bool>,
     status: watch::Sender<Status>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let mut metrics = core.raft.metrics();
+    let mut metrics = core.raft.server_metrics();
     let mut facts = core.identities.changed.subscribe();
     loop {
         let now = current(&core, *recovered.borrow());
@@ -178,7 +179,10 @@ pub async fn keep(
             changed
         });
         tokio::select! {
-            _ = metrics.changed() => sleep(Duration::from_millis(3)).await,
+            changed = metrics.changed() => {
+                // An error: consensus has stopped and will report nothing more.
+                sleep(Duration::from_millis(if changed.is_ok() { 1 } else { 100 })).await;
+            }
             _ = facts.changed() => {}
             () = sleep(Duration::from_millis(100)) => {}
             _ = async { stop.wait_for(|s| *s).await.map(drop) } => return,

@@ -35,7 +35,8 @@ pub struct Introduction {
     pub term: u64,
 }
 
-/// First frame of the connecting side.
+/// First frame of the connecting side. `Hello`, `Introduction` and `Welcome` keep this layout in
+/// every protocol version: they are read before the version is agreed on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     pub protocol: (u16, u16),

@@ -21,6 +21,9 @@ pub struct Journal(pub Vec<(u64, Vec<u8>)>);
 
 impl StateMachine for Journal {
     fn apply(&mut self, index: u64, entry: &[u8]) -> Vec<u8> {
+        if entry == b"panic" {
+            panic!("asked to");
+        }
         self.0.push((index, entry.to_vec()));
         format!("{}:{}", self.0.len(), String::from_utf8_lossy(&entry[..entry.len().min(20)])).into_bytes()
     }

@@ -88,6 +88,11 @@ async fn barriers_take_a_round_trip() {
             passed.map(|_| started.elapsed())
         }
     });
+    for _ in 0..10 {
+        let started = Instant::now();
+        c.r(leader).read_barrier(soon(5_000)).await.unwrap();
+        assert!(started.elapsed() >= Duration::from_millis(30), "{:?}", started.elapsed());
+    }
     let mut times: Vec<Duration> = futures::future::join_all(calls).await.into_iter().map(|t| t.unwrap()).collect();
     times.sort();
     println!("barriers over links of 2 x 15 ms: fastest {:?}, slowest {:?}", times[0], times[times.len() - 1]);

@@ -174,3 +174,44 @@ async fn oversized_entries_are_refused() {
     c.r(1).propose(vec![1; MAX_ENTRY_BYTES], soon(10_000)).await.unwrap();
     c.stop_all().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panicking_state_machine_stops_the_replica_and_says_so() {
+    let mut c = Cluster::start(1, |_| {}).await;
+    c.write("x").await;
+    let e = c.r(1).propose(b"panic".to_vec(), soon(5_000)).await;
+    assert!(matches!(e, Err(ProposeError::Fatal(_) | ProposeError::Unknown(_))), "{e:?}");
+    c.until("it says so", |c| c.r(1).status().stopped.is_some_and(|t| t.contains("panicked"))).await;
+    assert!(c.r(1).read_barrier(soon(1_000)).await.is_err());
+    let e = c.r(1).propose(b"y".to_vec(), soon(1_000)).await;
+    assert!(matches!(e, Err(ProposeError::Fatal(_))), "{e:?}");
+    c.stop_all().await;
+}
+
+/// Leaves of the log grow and split, snapshots and purges follow each other: the files stay small.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_store_stays_small() {
+    let small = |cfg: &mut Config| {
+        cfg.snapshot_entries = 200;
+        cfg.keep_entries = 20;
+        cfg.snapshot_bytes = 1 << 30;
+    };
+    let mut c = Cluster::prepare(1, small).await;
+    c.run(1).await;
+    c.leader().await;
+    for _ in 0..40 {
+        let batch = (0..100).map(|_| c.r(1).propose(vec![b'z'; 600], soon(10_000)));
+        for r in futures::future::join_all(batch).await {
+            r.unwrap();
+        }
+    }
+    let size = std::fs::metadata(c.dir_of(1).join("log/db")).unwrap().len();
+    println!("log file after 4,000 entries of 600 bytes with purging: {} KiB", size >> 10);
+    assert!(size < 24 << 20, "{size}");
+    let at = c.r(1).status().applied_index;
+    c.stop(1).await;
+    c.run(1).await;
+    c.leader().await;
+    c.until("restored", |c| c.entries(1).len() == 4_000 && c.r(1).status().applied_index > at).await;
+    c.stop_all().await;
+}
