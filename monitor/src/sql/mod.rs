@@ -5,7 +5,24 @@
 //! in-memory SQLite that mirrors the replicated state. `node_active` never meets an SQL engine.
 
 pub mod backend;
+mod context;
 pub mod engine;
 pub mod error;
+mod execute;
+pub mod facade;
+mod forward;
 pub mod function;
+pub mod functions;
+mod plan;
+mod rows_as_sql;
+mod session;
+mod settings;
+mod shape;
+mod test_mode;
 pub mod types;
+mod values;
+pub mod wire;
+
+pub use facade::{Facade, FacadeConfig};
+pub use wire::scram::{Authentication, Verifiers};
+pub use wire::server::{ServerHandle, serve};

@@ -1,0 +1,208 @@
+//! What a statement asks for, worked out once and cached by its text.
+
+mod cache;
+mod call;
+mod dml;
+mod lex;
+mod query;
+mod utility;
+
+use sqlparser::ast::Statement;
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::parser::{Parser, ParserError};
+
+use super::error::SqlError;
+use super::function::Function;
+use super::types::{Column, Datum, PgType};
+use super::values;
+
+pub use cache::PlanCache;
+pub use lex::{Piece, split};
+pub use query::{fold, list_column};
+
+/// The table that stands for the rows of a call in [`Plan::CallInQuery`].
+pub const CALL_ROWS: &str = "pgquorum_call_rows";
+
+/// A statement ready to be executed.
+#[derive(Debug)]
+pub struct Planned {
+    /// The statement's own text: what is forwarded to the leader.
+    pub text: String,
+    pub plan: Plan,
+    /// OIDs of the parameters: as declared, else as the statement suggests, else text.
+    pub param_oids: Vec<u32>,
+}
+
+impl Planned {
+    pub fn param_types(&self) -> Vec<PgType> {
+        self.param_oids.iter().map(|oid| values::type_of_oid(*oid).unwrap_or(PgType::Text)).collect()
+    }
+}
+
+#[derive(Debug)]
+pub enum TransactionPlan {
+    Begin { start: bool, read_only: Option<bool> },
+    Commit { chain: bool },
+    Rollback { chain: bool },
+    Savepoint(String),
+    Release(String),
+    RollbackTo(String),
+}
+
+#[derive(Debug)]
+pub enum Plan {
+    Empty,
+    Transaction(TransactionPlan),
+    /// `None` is DEFAULT.
+    Set { name: String, value: Option<String>, local: bool },
+    /// SET TRANSACTION, SET SESSION CHARACTERISTICS.
+    SetModes { read_only: Option<bool>, session: bool },
+    /// `None`: all.
+    Reset(Option<String>),
+    /// `None`: all.
+    Show(Option<String>),
+    Listen(String),
+    Unlisten(Option<String>),
+    Discard { all: bool, tag: String },
+    Deallocate(Option<String>),
+    /// ALTER SYSTEM, ALTER DATABASE: SET or RESET (`value` is `None`); no name: RESET ALL.
+    AlterSetting { system: bool, name: Option<String>, value: Option<String> },
+    CreateExtension { if_not_exists: bool, name: String },
+    /// `SELECT set_config(name, value, is_local)`.
+    SetConfig { args: [ArgSource; 3], column: String },
+    /// `SELECT ... FROM pg_available_extensions WHERE name = ...`.
+    AvailableExtensions(Box<Shape>),
+    /// `SELECT ... FROM function(...)`, simple enough to need no engine.
+    CallFrom { call: Call, shape: Box<Shape> },
+    /// A writing function in FROM of a query that only the engine can answer: the call's rows take
+    /// its place.
+    CallInQuery { call: Call, query: Box<Statement>, alias: String },
+    /// Calls in the SELECT list, over the rows of a base query or one empty row.
+    CallList(Box<CallList>),
+    /// Answered by the read tier.
+    Query(Box<Statement>),
+    /// Test mode: UPDATE of pgautofailover.node.
+    UpdateNode(Box<UpdateNode>),
+}
+
+/// Where an argument's value comes from.
+#[derive(Clone, Debug)]
+pub enum ArgSource {
+    /// Of the declared type already.
+    Const(Datum, PgType),
+    /// A parameter by its zero-based number, then casts in order.
+    Param(usize, Vec<PgType>),
+    /// Anything else: the engine evaluates it.
+    Engine(Box<sqlparser::ast::Expr>),
+}
+
+/// A call of an API function: one source for each declared argument.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub function: &'static Function,
+    pub args: Vec<ArgSource>,
+}
+
+impl std::fmt::Debug for Function {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.schema, self.name)
+    }
+}
+
+/// What a simple query does with the rows of its one source.
+#[derive(Debug, Default)]
+pub struct Shape {
+    /// Source column and output column.
+    pub output: Vec<(usize, Column)>,
+    /// Source column, its type, wanted value.
+    pub filter: Vec<(usize, PgType, ArgSource)>,
+    /// Source column, descending, NULLs first.
+    pub order: Vec<(usize, bool, bool)>,
+    pub limit: Option<ArgSource>,
+}
+
+/// One item of a SELECT list with calls.
+#[derive(Debug)]
+pub enum Item {
+    /// As many columns as the engine makes of it (more than one for `*`).
+    Base,
+    Call { call: Call, name: String },
+}
+
+#[derive(Debug)]
+pub struct CallList {
+    pub items: Vec<Item>,
+    /// Evaluates the base items, then the arguments of all calls that are not simple. `None` when
+    /// there is nothing to evaluate.
+    pub base: Option<Box<Statement>>,
+    /// Trailing columns of `base` that are arguments.
+    pub engine_args: usize,
+}
+
+#[derive(Debug)]
+pub struct UpdateNode {
+    /// Column names in the order of the base query's columns after `nodeid`.
+    pub columns: Vec<String>,
+    /// `SELECT nodeid, <new values> FROM pgautofailover.node WHERE ...`.
+    pub base: Box<Statement>,
+    /// `SELECT <returning> FROM pgautofailover.node`: restricted by node id when run.
+    pub returning: Option<Box<sqlparser::ast::Query>>,
+}
+
+/// Plans one statement.
+///
+/// # Errors
+/// Syntax errors and everything else that PostgreSQL finds wrong before executing.
+pub fn plan(query: &str, piece: &Piece, oids: &[u32], test_mode: bool) -> Result<Planned, SqlError> {
+    for oid in oids {
+        if values::type_of_oid(*oid).is_none() {
+            return Err(SqlError::new("0A000", format!("parameters of the type with OID {oid} are not supported")));
+        }
+    }
+    let mut types = query::ParamTypes::new(oids);
+    let plan = match utility::parse(query, &piece.tokens) {
+        Some(plan) => plan?,
+        None => {
+            let statement = parse(query, piece)?;
+            query::route(query, statement, &mut types, test_mode)?
+        }
+    };
+    Ok(Planned { text: piece.text.clone(), plan, param_oids: types.finish() })
+}
+
+fn parse(query: &str, piece: &Piece) -> Result<Statement, SqlError> {
+    let starts_query = matches!(
+        piece.tokens.first().map(|t| &t.token),
+        Some(sqlparser::tokenizer::Token::LParen | sqlparser::tokenizer::Token::Word(_))
+    );
+    if !starts_query {
+        return Err(lex::syntax_error(query, piece.tokens.first()));
+    }
+    let dialect = PostgreSqlDialect {};
+    let mut parser = Parser::new(&dialect).with_tokens_with_locations(piece.tokens.clone());
+    match parser.parse_statement() {
+        Ok(statement) => {
+            let next = parser.peek_token();
+            if next.token == sqlparser::tokenizer::Token::EOF {
+                Ok(statement)
+            } else {
+                Err(lex::syntax_error(query, Some(&next)))
+            }
+        }
+        Err(ParserError::RecursionLimitExceeded) => Err(SqlError::new("54001", "statement too complex")),
+        Err(ParserError::ParserError(message) | ParserError::TokenizerError(message)) => {
+            let at = error_location(&message);
+            let token = at.and_then(|(line, column)| {
+                piece.tokens.iter().find(|t| t.span.start.line == line && t.span.start.column == column)
+            });
+            Err(lex::syntax_error(query, token))
+        }
+    }
+}
+
+/// The location that sqlparser appends to its messages.
+fn error_location(message: &str) -> Option<(u64, u64)> {
+    let (_, tail) = message.rsplit_once(" at Line: ")?;
+    let (line, column) = tail.split_once(", Column: ")?;
+    Some((line.trim().parse().ok()?, column.trim().parse().ok()?))
+}

@@ -1,0 +1,8 @@
+//! The PostgreSQL wire protocol, version 3.
+
+pub mod backend;
+pub mod connection;
+pub mod frontend;
+pub mod scram;
+pub mod server;
+mod startup;

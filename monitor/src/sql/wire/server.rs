@@ -1,0 +1,128 @@
+//! The accept loop.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::backend::Output;
+use super::connection::Connection;
+use super::startup::{self, Addresses, Ended};
+use crate::sql::facade::{Facade, wall_now};
+
+/// Sockets beyond `max_connections` that are still told why they are refused.
+const GRACE: usize = 64;
+
+/// A running facade. Dropping the handle leaves the facade running.
+pub struct ServerHandle {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl ServerHandle {
+    /// Accepts no more, tells every session that the server shuts down, and waits for them.
+    pub async fn shutdown(self, deadline: Duration) {
+        let _ = self.stop.send(true);
+        let _ = timeout(deadline, async {
+            // Sessions hold receivers; the last one gone, everybody is.
+            self.stop.closed().await;
+            let _ = self.task.await;
+        })
+        .await;
+    }
+}
+
+/// Serves clients on a listener until it is shut down.
+pub fn serve(listener: TcpListener, facade: Arc<Facade>) -> ServerHandle {
+    let (stop, stopped) = watch::channel(false);
+    let task = tokio::spawn(accept(listener, facade, stopped));
+    ServerHandle { stop, task }
+}
+
+async fn accept(listener: TcpListener, facade: Arc<Facade>, mut stopped: watch::Receiver<bool>) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stopped.changed() => return,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let (facade, stopped) = (facade.clone(), stopped.clone());
+                tokio::spawn(connection(stream, facade, stopped));
+            }
+            Err(e) => {
+                // Out of file descriptors, most likely: that does not get better by hurrying.
+                complain("cannot accept a connection", &e.to_string());
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+/// Counts a connection for as long as it lives.
+struct Counted(Arc<Facade>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn connection(mut stream: TcpStream, facade: Arc<Facade>, stopped: watch::Receiver<bool>) {
+    let count = facade.sessions.fetch_add(1, Ordering::Relaxed) + 1;
+    let _counted = Counted(facade.clone());
+    let limit = facade.config.max_connections as usize;
+    if count > limit + GRACE {
+        complain("connection refused", "too many clients");
+        return;
+    }
+    tune(&stream);
+    let addresses = Addresses { client: stream.peer_addr().ok(), server: stream.local_addr().ok() };
+    let mut out = Output::default();
+    let starting = startup::start(&mut stream, &facade, addresses, count > limit, &mut out);
+    match timeout(facade.config.startup_deadline, starting).await {
+        Ok(Ok(session)) => {
+            let pid = session.ctx.backend_pid;
+            Connection::new(stream, session, out, stopped).run().await;
+            facade.unregister(pid);
+        }
+        Ok(Err(Ended::Quietly)) => {}
+        Ok(Err(Ended::Refused(error))) => {
+            complain("connection refused", &error.to_string());
+            out.error("FATAL", &error);
+            let _ = timeout(Duration::from_secs(1), stream.write_all_buf(&mut out.buffer)).await;
+        }
+        Err(_) => complain("connection refused", "no startup packet in time"),
+    }
+}
+
+/// Sessions that only listen send nothing for hours: a peer that is gone must be noticed all the
+/// same. So must one that takes nothing any more.
+fn tune(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(10))
+        .with_interval(Duration::from_secs(5))
+        .with_retries(3);
+    // A socket without these still serves.
+    let _ = stream.set_nodelay(true);
+    let _ = socket.set_tcp_keepalive(&keepalive);
+    #[cfg(target_os = "linux")]
+    let _ = socket.set_tcp_user_timeout(Some(Duration::from_secs(25)));
+}
+
+/// Logs at most one line a second: garbage can come fast.
+fn complain(what: &str, why: &str) {
+    static LAST: AtomicI64 = AtomicI64::new(0);
+    let now = wall_now().0;
+    let last = LAST.load(Ordering::Relaxed);
+    if now - last >= 1_000_000 && LAST.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+        tracing::warn!("{what}: {why}");
+    }
+}
