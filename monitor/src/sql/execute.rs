@@ -213,7 +213,7 @@ impl<'a> Run<'a> {
             }
             let now = self.view().await?.now;
             self.write(test_mode::command(function, &args, now)?).await?;
-            return Ok(functions::rows_of_reply(function, &Reply::Bool(true))?);
+            return Ok(functions::rows_of_reply(function, &Reply::Void)?);
         }
         match function.handler {
             Handler::Read(read) => Ok(read(&self.view().await?, &args)?),

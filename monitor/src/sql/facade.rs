@@ -147,7 +147,7 @@ impl Facade {
                         text: planned.text.clone(),
                         oids: oids.clone(),
                         params: params.iter().map(|p| (p.ty, p.value.clone())).collect(),
-                        context: ctx.clone(),
+                        context: Box::new(ctx.clone()),
                     };
                     self.forward(&request).await
                 }

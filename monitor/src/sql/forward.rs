@@ -19,7 +19,7 @@ const LIMIT: u64 = 16 * 1024 * 1024;
 /// What a follower asks of the leader's executor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ForwardRequest {
-    Statement { text: String, oids: Vec<u32>, params: Vec<(PgType, Datum)>, context: StatementContext },
+    Statement { text: String, oids: Vec<u32>, params: Vec<(PgType, Datum)>, context: Box<StatementContext> },
     Commit { transaction: TransactionId, calls: Vec<Call>, expected: Vec<Reply> },
     Rollback { transaction: TransactionId },
 }

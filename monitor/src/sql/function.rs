@@ -31,11 +31,14 @@ pub enum Returns {
     SetOf(&'static [OutColumn]),
 }
 
+/// Reads the view; one inner vector per row.
+pub type ReadHandler = fn(&ReadView, &[Datum]) -> Result<Vec<Vec<Datum>>, SqlError>;
+
 /// How a call is executed. Arguments come decoded, defaults filled in, in declaration order; a
 /// strict function is never called with a NULL.
 pub enum Handler {
     /// Reads the view; one inner vector per row, in the order of the OUT columns.
-    Read(fn(&ReadView, &[Datum]) -> Result<Vec<Vec<Datum>>, SqlError>),
+    Read(ReadHandler),
     /// Becomes a command; the reply is turned into rows by the router.
     Write(fn(&[Datum]) -> Result<Command, SqlError>),
 }

@@ -43,12 +43,10 @@ pub fn apply(shape: &Shape, mut rows: Vec<Vec<Datum>>, params: &[Param]) -> Resu
         rows.sort_by(|a, b| compare_rows(shape, a, b));
     }
     if let Some(limit) = &shape.limit {
-        match value(limit, PgType::Int8, params)? {
-            Datum::Int(n) => match usize::try_from(n) {
-                Ok(n) => rows.truncate(n),
-                Err(_) => return Err(SqlError::new("2201W", "LIMIT must not be negative")),
-            },
-            _ => {}
+        // NULL is no limit.
+        if let Datum::Int(n) = value(limit, PgType::Int8, params)? {
+            let n = usize::try_from(n).map_err(|_| SqlError::new("2201W", "LIMIT must not be negative"))?;
+            rows.truncate(n);
         }
     }
     let identity = shape.output.iter().enumerate().all(|(i, (from, _))| i == *from);

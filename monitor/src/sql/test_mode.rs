@@ -9,7 +9,8 @@ use super::function::Function;
 use super::types::{Datum, PgType};
 use super::values;
 
-const SET_NODE_HEALTH: &str = "testing_set_node_health";
+/// Upstream's function for its own tests.
+pub const SET_NODE_HEALTH: &str = "testing_set_node_health";
 
 /// Whether the function exists for tests alone.
 pub fn is_test_function(function: &Function) -> bool {
@@ -38,7 +39,7 @@ pub fn command(function: &Function, args: &[Datum], now: Now) -> Result<Command,
         }
     };
     let set = ForceNode {
-        health: Some(health(int(1)?)?),
+        health: if args.get(1) == Some(&Datum::Null) { None } else { Some(health(int(1)?)?) },
         report_time: ago(2)?,
         state_change_time: ago(3)?,
         health_check_time: ago(4)?,

@@ -310,16 +310,16 @@ pub fn time_text(time: WallTime) -> String {
 /// # Errors
 /// 22P02, 22003 as the input functions; 42846 for casts that PostgreSQL has not either.
 pub fn cast(datum: Datum, from: PgType, to: PgType) -> Result<Datum, SqlError> {
-    let fits = match (&datum, to) {
-        (Datum::Null, _) => true,
-        (Datum::Text(_), PgType::Text) => true,
-        (Datum::Bool(_), PgType::Bool) => true,
-        (Datum::Lsn(_), PgType::PgLsn) => true,
-        (Datum::State(_), PgType::ReplicationState) => true,
-        (Datum::Time(_), PgType::Timestamptz) => true,
-        (Datum::Float(_), PgType::Float8) => true,
-        _ => false,
-    };
+    let fits = matches!(
+        (&datum, to),
+        (Datum::Null, _)
+            | (Datum::Text(_), PgType::Text)
+            | (Datum::Bool(_), PgType::Bool)
+            | (Datum::Lsn(_), PgType::PgLsn)
+            | (Datum::State(_), PgType::ReplicationState)
+            | (Datum::Time(_), PgType::Timestamptz)
+            | (Datum::Float(_), PgType::Float8)
+    );
     if fits {
         return Ok(datum);
     }

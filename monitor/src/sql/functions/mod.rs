@@ -23,6 +23,8 @@ static ALL: LazyLock<Vec<Function>> = LazyLock::new(|| {
     all
 });
 
+static BUILTINS: LazyLock<Vec<Function>> = LazyLock::new(operations::builtins);
+
 /// Every function of the API.
 pub fn registry() -> &'static [Function] {
     &ALL
@@ -30,7 +32,7 @@ pub fn registry() -> &'static [Function] {
 
 /// The overloads of a function by schema and name.
 pub fn overloads(schema: &str, name: &str) -> impl Iterator<Item = &'static Function> {
-    registry().iter().filter(move |f| f.name == name && f.schema == schema)
+    registry().iter().chain(BUILTINS.iter()).filter(move |f| f.name == name && f.schema == schema)
 }
 
 /// The result columns of a function in FROM.

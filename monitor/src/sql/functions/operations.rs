@@ -100,5 +100,36 @@ pub(super) fn entries() -> Vec<Function> {
                 Ok(Command::SetNodeReplicationQuorum { formation: text(a, 0)?, name: text(a, 1)?, quorum: boolean(a, 2)? })
             }),
         },
+        Function {
+            schema: SCHEMA,
+            name: crate::sql::test_mode::SET_NODE_HEALTH,
+            args: const {
+                &[
+                    arg("node_id", PgType::Int8),
+                    opt("health", PgType::Int4, "NULL"),
+                    opt("report_time_ago", PgType::Interval, "NULL"),
+                    opt("state_change_time_ago", PgType::Interval, "NULL"),
+                    opt("health_check_time_ago", PgType::Interval, "NULL"),
+                ]
+            },
+            returns: Returns::Scalar(PgType::Void),
+            strict: false,
+            doc: "Test mode only: sets a node's health and puts its times back.",
+            // The executor builds the command itself: it needs the time.
+            handler: Handler::Write(|_| Err(SqlError::new("42501", "permission denied"))),
+        },
     ]
+}
+
+/// Functions of `pg_catalog` that write; they are no part of the API.
+pub(super) fn builtins() -> Vec<Function> {
+    vec![Function {
+        schema: "pg_catalog",
+        name: "pg_reload_conf",
+        args: const { &[] },
+        returns: Returns::Scalar(PgType::Bool),
+        strict: true,
+        doc: "Takes up what ALTER SYSTEM has set.",
+        handler: Handler::Write(|_| Ok(Command::ReloadSettings)),
+    }]
 }

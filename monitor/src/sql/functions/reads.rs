@@ -61,6 +61,15 @@ const SETTING: &[OutColumn] = &[
     out("value", PgType::Text),
 ];
 
+const FSM: &[OutColumn] = &[
+    out("pos", PgType::Int4),
+    out("section", PgType::Text),
+    out("condition", PgType::Text),
+    out("assignments", PgType::Text),
+    out("summary", PgType::Text),
+    out("differs", PgType::Text),
+];
+
 const FORMATION_ARG: Arg = opt("formation_id", PgType::Text, "default");
 
 type Rows = Result<Vec<Vec<Datum>>, SqlError>;
@@ -325,6 +334,26 @@ pub(super) fn entries() -> Vec<Function> {
             Returns::SetOf(SETTING),
             "The replication settings of a formation, its primaries and nodes.",
             formation_settings,
+        ),
+        entry(
+            "dump_fsm",
+            const { &[] },
+            Returns::SetOf(FSM),
+            "The failover rules, by their permanent numbers.",
+            |_, _| {
+                let text = |t: &str| Datum::Text(t.to_string());
+                let row = |r: failover::render::FsmRow| {
+                    vec![
+                        Datum::Int(r.pos.into()),
+                        text(r.section),
+                        Datum::Text(r.condition),
+                        Datum::Text(r.assignments),
+                        text(r.summary),
+                        text(r.differs),
+                    ]
+                };
+                Ok(failover::render::fsm_rows().into_iter().map(row).collect())
+            },
         ),
     ]
 }

@@ -312,20 +312,15 @@ fn shape(
     }
     match &query.limit_clause {
         None => {}
-        Some(LimitClause::LimitOffset { limit, offset: None, limit_by }) if limit_by.is_empty() => {
-            if let Some(limit) = limit {
-                match source(limit, types)?.0 {
-                    ArgSource::Engine(_) => return Ok(None),
-                    simple => {
-                        if let ArgSource::Param(i, casts) = &simple
-                            && casts.is_empty()
-                        {
-                            types.suggest(*i, PgType::Int8);
-                        }
-                        shape.limit = Some(simple);
-                    }
-                }
+        Some(LimitClause::LimitOffset { limit: None, offset: None, limit_by }) if limit_by.is_empty() => {}
+        Some(LimitClause::LimitOffset { limit: Some(limit), offset: None, limit_by }) if limit_by.is_empty() => {
+            let (limit, _) = source(limit, types)?;
+            match &limit {
+                ArgSource::Engine(_) => return Ok(None),
+                ArgSource::Param(i, casts) if casts.is_empty() => types.suggest(*i, PgType::Int8),
+                _ => {}
             }
+            shape.limit = Some(limit);
         }
         Some(_) => return Ok(None),
     }

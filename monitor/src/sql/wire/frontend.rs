@@ -218,7 +218,10 @@ pub fn first_packet(bytes: Bytes) -> Result<FirstPacket, SqlError> {
             let (major, minor) = ((version >> 16) as u16, version as u16);
             let mut parameters = Vec::new();
             // Versions other than 3 may lay their parameters out in any way: only the number counts.
-            while major == 3 {
+            if major != 3 {
+                return Ok(FirstPacket::Startup { major, minor, parameters });
+            }
+            loop {
                 let name = r.cstring().map_err(|_| violation("invalid startup packet layout: expected terminator as last byte"))?;
                 if name.is_empty() {
                     break;

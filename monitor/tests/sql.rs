@@ -1,0 +1,11 @@
+//! The SQL facade over a monitor that lives in memory: real rules, no replication.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "sql/mock.rs"]
+mod mock;
+#[path = "sql/raw.rs"]
+mod raw;
+
+#[path = "sql/basics.rs"]
+mod basics;
