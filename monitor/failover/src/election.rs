@@ -55,7 +55,7 @@ pub(crate) fn run(view: &mut View, active: NodeId, primary: Option<NodeId>) -> b
         return false;
     }
     let ballot = call(view);
-    if !complete(view, active, primary, &ballot) {
+    if !complete(view, active, &ballot) {
         return false;
     }
     elect(view, active, primary, &ballot)
@@ -131,9 +131,9 @@ fn call(view: &mut View) -> Ballot {
 }
 
 /// Whether enough nodes have reported to choose one without losing an acknowledged write.
-fn complete(view: &mut View, active: NodeId, primary: Option<NodeId>, ballot: &Ballot) -> bool {
+fn complete(view: &mut View, active: NodeId, ballot: &Ballot) -> bool {
     let missing = ballot.waiting + ballot.silent.len();
-    let loss_free = ballot.waiting == 0 && quorum::loss_free(view, primary, &ballot.silent);
+    let loss_free = ballot.waiting == 0 && quorum::loss_free(view, &ballot.silent);
     if !loss_free {
         let text = alloc::format!(
             "Failover still in progress after {} nodes reported their LSN and we are waiting for {} nodes to report",
@@ -168,9 +168,16 @@ fn complete(view: &mut View, active: NodeId, primary: Option<NodeId>, ballot: &B
 
 /// Chooses the candidate and gives it its goal.
 fn elect(view: &mut View, active: NodeId, primary: Option<NodeId>, ballot: &Ballot) -> bool {
+    // A former primary that does not stand for election need not be reached: what it has beyond its
+    // sealed standbys was never acknowledged synchronously.
+    let former = |row: &crate::Node| {
+        row.reported.belongs_to_primary()
+            || row.reported == Demoted
+            || (!row.sync_sets.is_empty() && facts::in_maintenance(row))
+    };
     let best = view
         .list()
-        .filter(|member| !member.row.reported.belongs_to_primary() && member.row.reported != Demoted)
+        .filter(|member| !former(&member.row))
         .max_by_key(|member| position(member))
         .map(|member| (position(member), member.row.id));
     let Some((best, best_id)) = best else { return false };

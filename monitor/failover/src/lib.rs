@@ -41,5 +41,7 @@ pub use node_state::NodeState;
 pub use observation::{Observation, Observations, Stamp};
 pub use outcome::{Change, Decision, Event, NewEvent, Notice, Outcome, Rejection, Reply, Scope};
 pub use settings::Settings;
+pub use explain::explain;
+pub use render::fsm_rows;
 pub use state::{Formation, Generation, Node, State};
 pub use values::{GroupId, Health, Lsn, NodeId, Now, SyncState, WallTime};

@@ -11,7 +11,10 @@ use crate::condition::{GroupTest, NodeTest};
 pub enum Section {
     RemoveNode,
     PerformFailover,
+    /// `start_maintenance` of a standby.
     StartMaintenance,
+    /// `start_maintenance` of the primary; the node is the first standby.
+    StartPrimaryMaintenance,
     StopMaintenance,
     SetCandidatePriority,
     SetReplicationQuorum,
@@ -34,7 +37,7 @@ impl Section {
         match self {
             Section::RemoveNode => "api_triggered: remove_node",
             Section::PerformFailover => "api_triggered: perform_failover",
-            Section::StartMaintenance => "api_triggered: start_maintenance",
+            Section::StartMaintenance | Section::StartPrimaryMaintenance => "api_triggered: start_maintenance",
             Section::StopMaintenance => "api_triggered: stop_maintenance",
             Section::SetCandidatePriority => "api_triggered: set_node_candidate_priority",
             Section::SetReplicationQuorum => "api_triggered: set_node_replication_quorum",

@@ -131,6 +131,20 @@ pub struct Node {
     pub wal_report_time: WallTime,
     pub health_check_time: WallTime,
     pub state_change_time: WallTime,
+    /// Every synchronous configuration that this node may have in effect as a primary, the newest
+    /// last. Empty for a node that is none, and was none since it last followed another.
+    pub sync_sets: Vec<SyncSet>,
+}
+
+/// A synchronous configuration: what `synchronous_standby_names` says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncSet {
+    /// By id. Empty: commits wait for nobody.
+    pub standbys: Vec<NodeId>,
+    /// How many of them a commit waits for.
+    pub required: u32,
+    /// The keeper may have fetched it since it was last sent to `primary`.
+    pub offered: bool,
 }
 
 /// One line of a PostgreSQL timeline history file, as a keeper reported it.

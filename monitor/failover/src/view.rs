@@ -82,6 +82,7 @@ fn differs_materially(a: &Node, b: &Node) -> bool {
         wal_report_time: _,
         health_check_time: _,
         state_change_time: _,
+        sync_sets,
     } = a;
     *formation != b.formation
         || *id != b.id
@@ -101,6 +102,14 @@ fn differs_materially(a: &Node, b: &Node) -> bool {
         || *cluster != b.cluster
         || *region != b.region
         || *generation != b.generation
+        || *sync_sets != b.sync_sets
+}
+
+impl Member<'_> {
+    /// Goal and reported state before this call.
+    pub fn stored_states(&self) -> (Option<NodeState>, Option<NodeState>) {
+        (self.stored.map(|node| node.goal), self.stored.map(|node| node.reported))
+    }
 }
 
 impl<'a> View<'a> {
@@ -257,7 +266,8 @@ impl<'a> View<'a> {
     }
 
     /// Closes the working copy: what changed becomes the outcome.
-    pub fn finish(self, reply: Reply) -> Decision {
+    pub fn finish(mut self, reply: Reply) -> Decision {
+        crate::quorum::record(&mut self);
         let mut changes = self.extra;
         if self.stored_formation != Some(&self.formation) && self.stored_formation.is_some() {
             changes.push(Change::PutFormation(self.formation.clone()));

@@ -85,7 +85,7 @@ fn primary_steps_down(view: &mut View, id: NodeId) -> Result<(), Rejection> {
             .detail(alloc::format!("there is currently {candidates} candidate nodes available")));
     };
     let more_than_two = view.list().count() > 2;
-    if view.first_match(Section::StartMaintenance, &Scene::new(first, Some(id))).is_none() {
+    if view.first_match(Section::StartPrimaryMaintenance, &Scene::new(first, Some(id))).is_none() {
         return Err(not_possible(view, first, id));
     }
     if more_than_two {

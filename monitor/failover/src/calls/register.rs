@@ -1,6 +1,7 @@
 //! `register_node`.
 
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 use super::Ground;
 use crate::NodeState::{self, *};
@@ -233,6 +234,7 @@ pub(crate) fn register(ground: &Ground, call: &RegisterNode) -> Result<Decision,
         wal_report_time: wall,
         health_check_time: wall,
         state_change_time: wall,
+        sync_sets: Vec::new(),
     };
     if call.initial_state != Init && call.initial_state != goal {
         let text = alloc::format!(

@@ -81,8 +81,11 @@ fn proceed_if_possible(view: &mut View, id: NodeId) -> Result<(), Rejection> {
 /// With fewer standbys in the quorum than number_sync_standbys + 1, the number goes down by itself.
 fn adjust_number_sync_standbys(view: &mut View) {
     let quorum = view.list().filter(|member| member.row.replication_quorum).count();
-    // One of them is, or will be, the primary.
-    let standbys = i32::try_from(quorum).unwrap_or(i32::MAX).saturating_sub(1);
+    let quorum = i32::try_from(quorum).unwrap_or(i32::MAX);
+    // One of them is, or will be, the primary. (Upstream takes one off even when the primary is
+    // not in the quorum.)
+    let primary_counts = view.primary().is_none_or(|member| member.row.replication_quorum);
+    let standbys = quorum.saturating_sub(i32::from(primary_counts));
     if standbys < view.formation.number_sync_standbys.saturating_add(1) {
         let number = standbys.saturating_sub(1).max(0);
         if number == view.formation.number_sync_standbys {

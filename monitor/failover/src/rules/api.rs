@@ -66,7 +66,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         pos: 109,
-        section: Section::StartMaintenance,
+        section: Section::StartPrimaryMaintenance,
         primary: &[NodeTest::InPrimaryState],
         group: &[TWO],
         assign: &[(Who::Primary, PrepareMaintenance), (Who::Node, PreparePromotion)],
@@ -77,7 +77,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         pos: 111,
-        section: Section::StartMaintenance,
+        section: Section::StartPrimaryMaintenance,
         primary: &[NodeTest::InPrimaryState],
         group: &[MORE],
         assign: &[(Who::Primary, PrepareMaintenance)],

@@ -62,6 +62,19 @@ pub const RULES: &[Rule] = &[
         ..ROW
     },
     Rule {
+        pos: 306,
+        node: &[
+            NodeTest::Reported(&[Secondary, Catchingup, JoinSecondary]),
+            NodeTest::Goal(&[Secondary, Catchingup, JoinSecondary]),
+        ],
+        primary: &[NodeTest::Goal(&[Draining, DemoteTimeout, Demoted]), NodeTest::Unhealthy],
+        group: &[GroupTest::Nodes(Count::Two)],
+        then: Then::Elect,
+        summary: "two nodes are left of a failover whose candidate was removed: elect among them",
+        differs: "Ours: upstream elects only among more than two nodes, and leaves these two without a primary.",
+        ..ROW
+    },
+    Rule {
         pos: 307,
         node: &[NodeTest::Converged(&[ReportLsn])],
         primary: &[NodeTest::Converged(&[WaitPrimary, JoinPrimary]), NodeTest::Healthy],

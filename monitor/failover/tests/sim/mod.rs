@@ -22,6 +22,12 @@ pub struct Keeper {
     /// Reports and follows goals.
     pub up: bool,
     pub sync_state: SyncState,
+    /// Its PostgreSQL reaches the primary's.
+    pub connected: bool,
+    /// Commits in its WAL.
+    pub log: Vec<u64>,
+    /// What its synchronous_standby_names says: how many of whom.
+    pub waits_for: (usize, Vec<NodeId>),
 }
 
 /// What a call did.
@@ -41,6 +47,11 @@ pub struct Cluster {
     pub now: Now,
     pub keepers: BTreeMap<NodeId, Keeper>,
     pub history: Vec<Outcome>,
+    /// Commits that were acknowledged synchronously.
+    pub acknowledged: Vec<u64>,
+    pub next_commit: u64,
+    /// Acknowledged commits that a node which began to take writes does not have.
+    pub lost: Vec<(NodeId, u64)>,
 }
 
 pub fn registration(name: &str) -> RegisterNode {
@@ -83,6 +94,9 @@ impl Cluster {
             now,
             keepers: BTreeMap::new(),
             history: Vec::new(),
+            acknowledged: Vec::new(),
+            next_commit: 0,
+            lost: Vec::new(),
         }
     }
 
@@ -139,6 +153,9 @@ impl Cluster {
                 running: !stopped(initial),
                 up: true,
                 sync_state: SyncState::Unknown,
+                connected: true,
+                log: Vec::new(),
+                waits_for: (0, Vec::new()),
             });
         }
         Ok(done)
@@ -181,7 +198,8 @@ impl Cluster {
         result.map(Some)
     }
 
-    fn upstream(&self, id: NodeId) -> Option<(u64, i32)> {
+    /// The primary that a node would stream from.
+    fn upstream(&self, id: NodeId) -> Option<Keeper> {
         let own = self.keepers.get(&id)?;
         self.keepers
             .iter()
@@ -193,12 +211,13 @@ impl Cluster {
                     && keeper.formation == own.formation
                     && keeper.group == own.group
             })
-            .map(|(_, keeper)| (keeper.lsn, keeper.timeline))
-            .max_by_key(|(lsn, timeline)| (*timeline, *lsn))
+            .map(|(_, keeper)| keeper)
+            .max_by_key(|keeper| (keeper.timeline, keeper.lsn))
+            .cloned()
     }
 
-    /// PostgreSQL does some work: primaries write, standbys stream.
-    fn write(&mut self, id: NodeId) {
+    /// PostgreSQL does some work: primaries write and wait for acknowledgements, standbys stream.
+    pub fn write(&mut self, id: NodeId) {
         let upstream = self.upstream(id);
         let Some(keeper) = self.keepers.get_mut(&id) else { return };
         if !keeper.running {
@@ -206,9 +225,29 @@ impl Cluster {
         }
         if keeper.state.is_writable() {
             keeper.lsn += 0x100;
-        } else if let (NodeState::Secondary | NodeState::Catchingup, Some((lsn, timeline))) = (keeper.state, upstream) {
-            keeper.lsn = lsn;
-            keeper.timeline = timeline;
+            self.next_commit += 1;
+            let commit = self.next_commit;
+            keeper.log.push(commit);
+            let primary = keeper.clone();
+            let (required, standbys) = primary.waits_for.clone();
+            let mut acknowledgements = 0;
+            for standby in standbys {
+                let Some(standby) = self.keepers.get_mut(&standby) else { continue };
+                // One that follows another primary is on that one's timeline.
+                let streams = matches!(standby.state, NodeState::Secondary | NodeState::Catchingup)
+                    && standby.timeline == primary.timeline;
+                if standby.up && standby.running && standby.connected && streams {
+                    (standby.lsn, standby.timeline, standby.log) = (primary.lsn, primary.timeline, primary.log.clone());
+                    acknowledgements += 1;
+                }
+            }
+            if required > 0 && acknowledgements >= required {
+                self.acknowledged.push(commit);
+            }
+        } else if let (NodeState::Secondary | NodeState::Catchingup, Some(primary)) = (keeper.state, upstream) {
+            if keeper.connected {
+                (keeper.lsn, keeper.timeline, keeper.log) = (primary.lsn, primary.timeline, primary.log);
+            }
         }
     }
 
@@ -216,13 +255,17 @@ impl Cluster {
     pub fn follow(&mut self, id: NodeId) -> bool {
         use NodeState::*;
         let upstream = self.upstream(id);
-        let best = self
+        let source = self
             .keepers
             .iter()
             .filter(|(other, keeper)| **other != id && keeper.up && keeper.state == ReportLsn)
-            .map(|(_, keeper)| (keeper.timeline, keeper.lsn))
-            .max();
+            .map(|(_, keeper)| keeper.clone())
+            .max_by_key(|keeper| (keeper.timeline, keeper.lsn));
         let newest = self.keepers.values().map(|keeper| keeper.timeline).max().unwrap_or(1);
+        let names = self
+            .keepers
+            .get(&id)
+            .and_then(|keeper| queries::synchronous_standby_names(&self.state, &keeper.formation, keeper.group).ok());
         let Some(keeper) = self.keepers.get_mut(&id) else { return false };
         if keeper.state == keeper.goal || !has_edge(keeper.generation, keeper.state, keeper.goal) {
             return false;
@@ -231,19 +274,29 @@ impl Cluster {
         let standby = !from.belongs_to_primary() && !matches!(from, Demoted | Init | Dropped);
         match to {
             Catchingup | Secondary => match upstream {
-                Some((lsn, timeline)) => (keeper.lsn, keeper.timeline) = (lsn, timeline),
-                None => return false,
+                Some(primary) if keeper.connected => {
+                    (keeper.lsn, keeper.timeline, keeper.log) = (primary.lsn, primary.timeline, primary.log);
+                }
+                _ => return false,
             },
-            FastForward => match best {
-                Some((timeline, lsn)) if (timeline, lsn) >= (keeper.timeline, keeper.lsn) => {
-                    (keeper.lsn, keeper.timeline) = (lsn, timeline);
+            FastForward => match source {
+                Some(other) if (other.timeline, other.lsn) >= (keeper.timeline, keeper.lsn) => {
+                    (keeper.lsn, keeper.timeline, keeper.log) = (other.lsn, other.timeline, other.log);
                 }
                 _ => return false,
             },
             StopReplication => keeper.timeline = newest + 1,
             WaitPrimary if from == PreparePromotion => keeper.timeline = newest + 1,
             Single if standby => keeper.timeline = newest + 1,
+            Primary => keeper.waits_for = parse_names(&names.unwrap_or_default()),
             _ => {}
+        }
+        if matches!(to, WaitPrimary | Single) {
+            keeper.waits_for = (0, Vec::new());
+            if !from.is_writable() {
+                let lost = self.acknowledged.iter().filter(|commit| !keeper.log.contains(commit));
+                self.lost.extend(lost.map(|commit| (id, *commit)));
+            }
         }
         if from == Init && to == Single {
             keeper.lsn = 0x0160_0000;
@@ -279,4 +332,13 @@ impl Cluster {
         }
         60
     }
+}
+
+/// `ANY 1 (pgautofailover_standby_2, ...)`
+fn parse_names(names: &str) -> (usize, Vec<NodeId>) {
+    let Some((count, list)) = names.strip_prefix("ANY ").and_then(|rest| rest.split_once(" (")) else {
+        return (0, Vec::new());
+    };
+    let ids = list.trim_end_matches(')').split(", ").filter_map(|name| name.rsplit('_').next()?.parse().ok());
+    (count.parse().unwrap_or(0), ids.collect())
 }
