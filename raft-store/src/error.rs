@@ -60,7 +60,8 @@ pub enum ProposeError {
         /// The most that is accepted.
         limit: usize,
     },
-    /// This replica has stopped for good; restart the process.
+    /// This replica has stopped for good; restart the process. An entry under way may be applied by
+    /// the others or not, as with `Unknown`.
     #[error("this replica has stopped: {0}")]
     Fatal(String),
 }

@@ -1,6 +1,7 @@
 //! In-crate tests. `cluster` is the harness: three replicas in one process, with a switchable relay
 //! on every directed link.
 
+mod chaos;
 mod cluster;
 mod damage;
 mod elections;
