@@ -1,3 +1,18 @@
 //! The monitor: replicated failover state behind a PostgreSQL-compatible SQL facade.
 
+pub mod clock;
+mod codec;
+pub mod config;
+mod health;
+mod leader;
+mod members;
+mod monitor;
+mod notify;
+mod observed;
+mod replicated;
+mod reservation;
+mod run;
 pub mod sql;
+
+pub use config::{Auth, Config, ConfigError, Replica, ReplicaTls};
+pub use run::{PID_FILE, RunError, RunOptions, run};

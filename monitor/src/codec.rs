@@ -1,0 +1,102 @@
+//! The only codec for what the monitors persist or send each other: kind, format version, payload.
+//!
+//! bincode is not self-describing, so every value says first what it is and in which format; an
+//! unknown or newer one is refused, never guessed at. `raft-store` adds lengths and checksums.
+
+use bincode::Options;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// What a payload is. Numbers are permanent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// [`failover::Outcome`], a log entry.
+    Outcome = 1,
+    /// [`failover::State`], a snapshot.
+    State = 2,
+    /// A statement for the leader's executor (`sql`), replica to replica.
+    Statement = 3,
+    /// A human message for the `log` channel, replica to replica.
+    LogMessage = 4,
+}
+
+/// The format that this release writes, and the newest that it reads.
+pub const VERSION: u16 = 1;
+
+/// Larger values are refused on both ways.
+const LIMIT: u64 = 256 * 1024 * 1024;
+
+fn options() -> impl Options {
+    bincode::DefaultOptions::new().with_fixint_encoding().with_limit(LIMIT).reject_trailing_bytes()
+}
+
+/// Why a value could not be read or written.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CodecError {
+    #[error("too short to be anything of ours")]
+    Short,
+    #[error("a value of kind {found} where kind {expected} was expected")]
+    Kind { expected: u8, found: u8 },
+    #[error("format version {0} is newer than this release understands (version {VERSION}): upgrade this monitor")]
+    Newer(u16),
+    #[error("damaged value: {0}")]
+    Damaged(String),
+}
+
+/// Encodes a value in the present format.
+pub fn encode<T: Serialize>(kind: Kind, value: &T) -> Result<Vec<u8>, CodecError> {
+    let mut bytes = vec![kind as u8];
+    bytes.extend_from_slice(&VERSION.to_be_bytes());
+    options().serialize_into(&mut bytes, value).map_err(|e| CodecError::Damaged(e.to_string()))?;
+    Ok(bytes)
+}
+
+/// Decodes a value of the given kind.
+pub fn decode<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Result<T, CodecError> {
+    let (&[found, high, low], payload) = bytes.split_first_chunk::<3>().ok_or(CodecError::Short)?;
+    if found != kind as u8 {
+        return Err(CodecError::Kind { expected: kind as u8, found });
+    }
+    match u16::from_be_bytes([high, low]) {
+        VERSION => options().deserialize(payload).map_err(|e| CodecError::Damaged(e.to_string())),
+        0 => Err(CodecError::Damaged("format version 0".to_string())),
+        newer => Err(CodecError::Newer(newer)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use failover::{Outcome, State};
+    use proptest::prelude::*;
+
+    #[test]
+    fn values_come_back() {
+        let state = State::default();
+        let bytes = encode(Kind::State, &state).unwrap();
+        assert_eq!(decode::<State>(Kind::State, &bytes).unwrap(), state);
+    }
+
+    #[test]
+    fn wrong_kinds_newer_versions_and_trailing_bytes_are_refused() {
+        let mut bytes = encode(Kind::Outcome, &Outcome::default()).unwrap();
+        assert_eq!(decode::<State>(Kind::State, &bytes), Err(CodecError::Kind { expected: 2, found: 1 }));
+        bytes.push(0);
+        assert!(matches!(decode::<Outcome>(Kind::Outcome, &bytes), Err(CodecError::Damaged(_))));
+        bytes[2] = 9;
+        assert_eq!(decode::<Outcome>(Kind::Outcome, &bytes), Err(CodecError::Newer(9)));
+        assert_eq!(decode::<Outcome>(Kind::Outcome, &[1]), Err(CodecError::Short));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
+            let _ = decode::<Outcome>(Kind::Outcome, &bytes);
+            let mut framed = vec![Kind::State as u8, 0, 1];
+            framed.extend_from_slice(&bytes);
+            let _ = decode::<State>(Kind::State, &framed);
+        }
+    }
+}
