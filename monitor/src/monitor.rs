@@ -199,7 +199,13 @@ impl Backend for Monitor {
         };
         let mut body = vec![Kind::Statement as u8];
         body.extend_from_slice(&request);
-        match self.replica.call(leader, body, Instant::now() + FORWARD_DEADLINE).await {
+        let mut role = self.role.subscribe();
+        let answer = tokio::select! {
+            answer = self.replica.call(leader, body, Instant::now() + FORWARD_DEADLINE) => answer,
+            // A leader that hangs keeps its connections: its successor is the sign to stop waiting.
+            _ = role.wait_for(|role| *role != Role::Follower { leader }) => return Err(CallError::Unknown),
+        };
+        match answer {
             Ok(reply) => Ok(reply),
             Err(PeerError::Unreachable(why)) => {
                 debug!("a statement could not be sent to monitor \"{}\": {why}", self.members.name(leader));
