@@ -9,3 +9,13 @@ mod raw;
 
 #[path = "sql/basics.rs"]
 mod basics;
+#[path = "sql/catalogue.rs"]
+mod catalogue;
+#[path = "sql/followers.rs"]
+mod followers;
+#[path = "sql/malformed.rs"]
+mod malformed;
+#[path = "sql/sessions.rs"]
+mod sessions;
+#[path = "sql/by_hand.rs"]
+mod by_hand;

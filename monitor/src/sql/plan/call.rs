@@ -1,8 +1,9 @@
 //! Arguments of calls, and the choice among overloads.
 
 use sqlparser::ast::{
-    CastKind, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, UnaryOperator, Value,
+    BinaryOperator, CastKind, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, UnaryOperator, Value,
 };
+use sqlparser::tokenizer::Location;
 
 use super::query::{ParamTypes, data_type, fold};
 use super::{ArgSource, Call};
@@ -24,7 +25,7 @@ pub struct Given {
 ///
 /// # Errors
 /// A constant that its cast refuses.
-pub fn source(expr: &Expr, types: &mut ParamTypes) -> Result<(ArgSource, PgType), SqlError> {
+pub fn source(expr: &Expr, types: &mut ParamTypes<'_>) -> Result<(ArgSource, PgType), SqlError> {
     Ok(match expr {
         Expr::Nested(inner) => source(inner, types)?,
         Expr::Value(value) => match literal(&value.value) {
@@ -109,30 +110,44 @@ fn number(digits: &str) -> (Datum, PgType) {
 ///
 /// # Errors
 /// 42601 for forms that are no plain arguments, and what [`source`] refuses.
-pub fn given(args: &[FunctionArg], types: &mut ParamTypes) -> Result<Vec<Given>, SqlError> {
+pub fn given(args: &[FunctionArg], types: &mut ParamTypes<'_>) -> Result<Vec<Given>, SqlError> {
     let mut all: Vec<Given> = Vec::with_capacity(args.len());
     for arg in args {
         let (name, arg) = match arg {
+            // `name := value`, which sqlparser takes for an operator.
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::BinaryOp { left, op: BinaryOperator::Assignment, right })) => {
+                let Expr::Identifier(name) = &**left else {
+                    return Err(SqlError::new("42601", "argument name expected"));
+                };
+                let (source, ty) = source(right, types)?;
+                push(&mut all, Some(fold(name)), source, ty)?;
+                continue;
+            }
             FunctionArg::Unnamed(arg) => (None, arg),
             FunctionArg::Named { name, arg, .. } => (Some(fold(name)), arg),
             FunctionArg::ExprNamed { name: Expr::Identifier(name), arg, .. } => (Some(fold(name)), arg),
             FunctionArg::ExprNamed { .. } => return Err(SqlError::new("42601", "argument name expected")),
         };
-        if name.is_none() && all.last().is_some_and(|g| g.name.is_some()) {
-            return Err(SqlError::new("42601", "positional argument cannot follow named argument"));
-        }
-        if let Some(name) = &name
-            && all.iter().any(|g| g.name.as_ref() == Some(name))
-        {
-            return Err(SqlError::new("42601", format!("argument name \"{name}\" used more than once")));
-        }
         let FunctionArgExpr::Expr(expr) = arg else {
             return Err(SqlError::new("42601", "this form of argument is not allowed here"));
         };
         let (source, ty) = source(expr, types)?;
-        all.push(Given { name, source, ty });
+        push(&mut all, name, source, ty)?;
     }
     Ok(all)
+}
+
+fn push(all: &mut Vec<Given>, name: Option<String>, source: ArgSource, ty: PgType) -> Result<(), SqlError> {
+    if name.is_none() && all.last().is_some_and(|g| g.name.is_some()) {
+        return Err(SqlError::new("42601", "positional argument cannot follow named argument"));
+    }
+    if let Some(name) = &name
+        && all.iter().any(|g| g.name.as_ref() == Some(name))
+    {
+        return Err(SqlError::new("42601", format!("argument name \"{name}\" used more than once")));
+    }
+    all.push(Given { name, source, ty });
+    Ok(())
 }
 
 /// Plain arguments, or `None` for forms with DISTINCT, ORDER BY and the like.
@@ -143,45 +158,71 @@ pub fn plain_arguments(args: &FunctionArguments) -> Option<&[FunctionArg]> {
     }
 }
 
-/// How well a value of one type is taken for another: `None` not at all.
+/// How well a value of a known type is taken for another: `None` not at all.
 fn conversion(from: PgType, to: PgType) -> Option<u32> {
     use PgType::{Float8, Int4, Int8, Name, Numeric, Text, Unknown};
     match (from, to) {
         _ if from == to => Some(0),
-        // PostgreSQL prefers text for literals of unknown type.
-        (Unknown, Text) => Some(1),
-        (Unknown, _) => Some(2),
+        (Unknown, _) => Some(0),
         (Int4, Int8) | (Name, Text) => Some(2),
-        (Int4 | Int8, Numeric | Float8) | (Text, Name) => Some(3),
-        (PgType::Oid, Int8) => Some(3),
+        (Int4 | Int8, Numeric | Float8) | (Text, Name) | (PgType::Oid, Int8) => Some(3),
         _ => None,
     }
 }
 
-/// Chooses the overload that the arguments fit, as PostgreSQL would.
+/// A function that the arguments fit, with the given argument of each declared one.
+struct Candidate {
+    function: &'static Function,
+    slots: Vec<Option<usize>>,
+    cost: u32,
+}
+
+impl Candidate {
+    /// The declared type that given argument `i` is taken for.
+    fn type_of(&self, i: usize) -> Option<PgType> {
+        let at = self.slots.iter().position(|s| *s == Some(i))?;
+        self.function.args.get(at).map(|a| a.ty)
+    }
+}
+
+/// Chooses the overload that the arguments fit, as PostgreSQL would: the one that needs the least
+/// conversion; where literals of unknown type leave a choice, the one that takes text.
 ///
 /// # Errors
 /// 42883 when none fits, 42725 when several do.
-pub fn resolve(schema: &str, name: &str, given: Vec<Given>, types: &mut ParamTypes) -> Result<Call, SqlError> {
-    let mut best: Option<(u32, usize, &'static Function, Vec<Option<usize>>)> = None;
-    let mut tie = false;
-    for function in functions::overloads(schema, name) {
-        let Some(slots) = place(function, &given) else { continue };
-        let cost: Option<u32> = slots
-            .iter()
-            .zip(function.args)
-            .filter_map(|(slot, arg)| slot.and_then(|i| given.get(i)).map(|g| conversion(g.ty, arg.ty)))
-            .sum();
-        let Some(cost) = cost else { continue };
-        let defaults = slots.iter().filter(|s| s.is_none()).count();
-        match &best {
-            Some((c, d, ..)) if (*c, *d) < (cost, defaults) => {}
-            Some((c, d, ..)) if (*c, *d) == (cost, defaults) => tie = true,
-            _ => {
-                tie = false;
-                best = Some((cost, defaults, function, slots));
+pub fn resolve(
+    schema: &str,
+    name: &str,
+    at: Location,
+    given: Vec<Given>,
+    types: &mut ParamTypes<'_>,
+) -> Result<Call, SqlError> {
+    let mut candidates: Vec<Candidate> = functions::overloads(schema, name)
+        .filter_map(|function| {
+            let slots = place(function, &given)?;
+            let costs = slots.iter().zip(function.args).filter_map(|(slot, arg)| {
+                slot.and_then(|i| given.get(i)).map(|g| conversion(g.ty, arg.ty))
+            });
+            let cost = costs.sum::<Option<u32>>()?;
+            Some(Candidate { function, slots, cost })
+        })
+        .collect();
+    let least = candidates.iter().map(|c| c.cost).min();
+    candidates.retain(|c| Some(c.cost) == least);
+    let mut clear = true;
+    if candidates.len() > 1 {
+        let unknown = given.iter().enumerate().filter(|(_, g)| g.ty == PgType::Unknown).map(|(i, _)| i);
+        let mut textual = Vec::new();
+        for i in unknown {
+            let mut seen: Vec<Option<PgType>> = candidates.iter().map(|c| c.type_of(i)).collect();
+            seen.dedup();
+            if seen.contains(&Some(PgType::Text)) {
+                textual.push(i);
+            } else {
+                clear &= seen.len() == 1;
             }
         }
+        candidates.retain(|c| textual.iter().all(|i| c.type_of(*i) == Some(PgType::Text)));
     }
     let words = || {
         let words: Vec<String> = given
@@ -193,14 +234,18 @@ pub fn resolve(schema: &str, name: &str, given: Vec<Given>, types: &mut ParamTyp
             .collect();
         format!("function {schema}.{name}({})", words.join(", "))
     };
-    let Some((_, _, function, slots)) = best else {
-        return Err(SqlError::new("42883", format!("{} does not exist", words()))
-            .hint("No function matches the given name and argument types. You might need to add explicit type casts."));
+    let several = candidates.len() > 1 || !clear;
+    let found = candidates.pop();
+    let Some(Candidate { function, slots, .. }) = found.filter(|_| !several) else {
+        let error = if several {
+            SqlError::new("42725", format!("{} is not unique", words()))
+                .hint("Could not choose a best candidate function. You might need to add explicit type casts.")
+        } else {
+            SqlError::new("42883", format!("{} does not exist", words()))
+                .hint("No function matches the given name and argument types. You might need to add explicit type casts.")
+        };
+        return Err(types.at(error, at));
     };
-    if tie {
-        return Err(SqlError::new("42725", format!("{} is not unique", words()))
-            .hint("Could not choose a best candidate function. You might need to add explicit type casts."));
-    }
     let mut given: Vec<Option<Given>> = given.into_iter().map(Some).collect();
     let mut args = Vec::with_capacity(function.args.len());
     for (slot, arg) in slots.into_iter().zip(function.args) {

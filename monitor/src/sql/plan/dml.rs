@@ -15,7 +15,7 @@ use crate::sql::error::SqlError;
 ///
 /// # Errors
 /// 42501 for writes to our tables outside test mode, 0A000 for the rest.
-pub fn route(_text: &str, statement: Statement, _types: &mut ParamTypes, test_mode: bool) -> Result<Plan, SqlError> {
+pub fn route(_text: &str, statement: Statement, _types: &mut ParamTypes<'_>, test_mode: bool) -> Result<Plan, SqlError> {
     match statement {
         Statement::Update(update) => {
             let Some(name) = table_of(&update.table.relation) else { return Err(unsupported("this UPDATE")) };

@@ -159,7 +159,7 @@ pub fn plan(query: &str, piece: &Piece, oids: &[u32], test_mode: bool) -> Result
             return Err(SqlError::new("0A000", format!("parameters of the type with OID {oid} are not supported")));
         }
     }
-    let mut types = query::ParamTypes::new(oids);
+    let mut types = query::ParamTypes::new(query, oids);
     let plan = match utility::parse(query, &piece.tokens) {
         Some(plan) => plan?,
         None => {

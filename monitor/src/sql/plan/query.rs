@@ -9,7 +9,10 @@ use sqlparser::ast::{
 };
 
 use super::call::{given, list_type, plain_arguments, resolve, source, split_name};
-use super::{ArgSource, Call, CallList, Item, Plan, Shape, dml};
+use super::{ArgSource, Call, CallList, Item, Plan, Shape, dml, lex};
+use sqlparser::ast::Spanned;
+use sqlparser::tokenizer::Location;
+
 use crate::sql::error::SqlError;
 use crate::sql::function::{Function, Handler, Returns};
 use crate::sql::functions;
@@ -17,7 +20,9 @@ use crate::sql::types::{Column, PgType};
 use crate::sql::values;
 
 /// The parameters of a statement: declared types, and what their use suggests.
-pub struct ParamTypes {
+pub struct ParamTypes<'a> {
+    /// The query string, for positions in errors.
+    text: &'a str,
     oids: Vec<u32>,
     /// Highest number used.
     used: usize,
@@ -26,9 +31,15 @@ pub struct ParamTypes {
 /// Parameters that one statement may have.
 const MOST_PARAMETERS: usize = 1000;
 
-impl ParamTypes {
-    pub fn new(declared: &[u32]) -> ParamTypes {
-        ParamTypes { oids: declared.to_vec(), used: declared.len() }
+impl<'a> ParamTypes<'a> {
+    pub fn new(text: &'a str, declared: &[u32]) -> ParamTypes<'a> {
+        ParamTypes { text, oids: declared.to_vec(), used: declared.len() }
+    }
+
+    /// The error with the position of what it is about.
+    pub fn at(&self, mut error: SqlError, location: Location) -> SqlError {
+        error.position = lex::position(self.text, lex::offset_of(self.text, location));
+        error
     }
 
     /// The zero-based number of `$n`.
@@ -116,7 +127,7 @@ fn writes(function: &Function) -> bool {
 ///
 /// # Errors
 /// What PostgreSQL finds wrong in analysis, and 0A000 for what we do not do.
-pub fn route(text: &str, statement: Statement, types: &mut ParamTypes, test_mode: bool) -> Result<Plan, SqlError> {
+pub fn route(text: &str, statement: Statement, types: &mut ParamTypes<'_>, test_mode: bool) -> Result<Plan, SqlError> {
     register_placeholders(&statement, types)?;
     let query = match statement {
         Statement::Query(query) => query,
@@ -132,7 +143,7 @@ pub fn route(text: &str, statement: Statement, types: &mut ParamTypes, test_mode
 }
 
 /// Every `$n` of the statement becomes known, whichever tier answers it.
-fn register_placeholders(statement: &Statement, types: &mut ParamTypes) -> Result<(), SqlError> {
+fn register_placeholders(statement: &Statement, types: &mut ParamTypes<'_>) -> Result<(), SqlError> {
     let found = visit_expressions(statement, |expr| {
         if let Expr::Value(value) = expr
             && let sqlparser::ast::Value::Placeholder(name) = &value.value
@@ -157,7 +168,7 @@ fn register_placeholders(statement: &Statement, types: &mut ParamTypes) -> Resul
 
 /// `SELECT` over one of our functions (or pg_available_extensions), or a list of calls, in forms
 /// that need no engine.
-fn simple(query: &Query, types: &mut ParamTypes) -> Result<Option<Plan>, SqlError> {
+fn simple(query: &Query, types: &mut ParamTypes<'_>) -> Result<Option<Plan>, SqlError> {
     let plain = query.with.is_none() && query.fetch.is_none() && query.locks.is_empty() && query.for_clause.is_none();
     let SetExpr::Select(select) = &*query.body else { return Ok(None) };
     if !plain || !is_plain(select) {
@@ -183,8 +194,9 @@ fn simple(query: &Query, types: &mut ParamTypes) -> Result<Option<Plan>, SqlErro
                     (columns, "pg_available_extensions".to_string())
                 }
                 Some(args) if args.settings.is_none() => {
+                    let start = name.span().start;
                     let Some((schema, name, _)) = our_schema(name) else { return Ok(None) };
-                    let call = resolve(&schema, &name, given(&args.args, types)?, types)?;
+                    let call = resolve(&schema, &name, start, given(&args.args, types)?, types)?;
                     if call.args.iter().any(|a| matches!(a, ArgSource::Engine(_))) && !writes(call.function) {
                         return Ok(None);
                     }
@@ -276,7 +288,7 @@ fn shape(
     select: &Select,
     columns: &[Column],
     label: &str,
-    types: &mut ParamTypes,
+    types: &mut ParamTypes<'_>,
 ) -> Result<Option<Shape>, SqlError> {
     let mut shape = Shape::default();
     for item in &select.projection {
@@ -332,7 +344,7 @@ fn filter(
     expr: &Expr,
     columns: &[Column],
     label: &str,
-    types: &mut ParamTypes,
+    types: &mut ParamTypes<'_>,
     shape: &mut Shape,
 ) -> Result<bool, SqlError> {
     match expr {
@@ -373,7 +385,7 @@ fn comparable(a: PgType, b: PgType) -> bool {
 }
 
 /// `SELECT f(...) [, g(...)]` without FROM.
-fn list_without_from(select: &Select, types: &mut ParamTypes) -> Result<Option<Plan>, SqlError> {
+fn list_without_from(select: &Select, types: &mut ParamTypes<'_>) -> Result<Option<Plan>, SqlError> {
     let mut items = Vec::new();
     for item in &select.projection {
         let (expr, alias) = match item {
@@ -396,7 +408,7 @@ fn list_without_from(select: &Select, types: &mut ParamTypes) -> Result<Option<P
     Ok(Some(Plan::CallList(Box::new(CallList { items, base: None, engine_args: 0 }))))
 }
 
-fn set_config(function: &FunctionExpr, alias: Option<String>, types: &mut ParamTypes) -> Result<Option<Plan>, SqlError> {
+fn set_config(function: &FunctionExpr, alias: Option<String>, types: &mut ParamTypes<'_>) -> Result<Option<Plan>, SqlError> {
     let name = idents(&function.name);
     if name.last().map(fold).as_deref() != Some("set_config") || name.len() > 2 {
         return Ok(None);
@@ -421,7 +433,7 @@ fn set_config(function: &FunctionExpr, alias: Option<String>, types: &mut ParamT
 fn list_call(
     function: &FunctionExpr,
     alias: Option<String>,
-    types: &mut ParamTypes,
+    types: &mut ParamTypes<'_>,
 ) -> Result<Option<(Call, String)>, SqlError> {
     let resolved = match ours(&function.name) {
         Some((schema, name, _)) => Some((schema, name)),
@@ -431,8 +443,9 @@ fn list_call(
     if function.over.is_some() || function.filter.is_some() {
         return Err(SqlError::new("42809", format!("{name} is not an aggregate or window function")));
     }
+    let start = function.name.span().start;
     let Some(args) = plain_arguments(&function.args) else { return Ok(None) };
-    let call = resolve(&schema, &name, given(args, types)?, types)?;
+    let call = resolve(&schema, &name, start, given(args, types)?, types)?;
     Ok(Some((call, alias.unwrap_or(name))))
 }
 
@@ -454,7 +467,7 @@ fn calls_writer(query: &Query) -> bool {
 }
 
 /// Queries with writing functions in them: as the only call in FROM, or in the SELECT list.
-fn writing(mut query: Query, types: &mut ParamTypes) -> Result<Plan, SqlError> {
+fn writing(mut query: Query, types: &mut ParamTypes<'_>) -> Result<Plan, SqlError> {
     let unsupported = || {
         SqlError::new("0A000", "a function that writes cannot be called in this place")
             .hint("Call it alone in FROM, or in the SELECT list.")
@@ -465,8 +478,9 @@ fn writing(mut query: Query, types: &mut ParamTypes) -> Result<Plan, SqlError> {
         && let TableFactor::Table { name, alias, args: Some(args), .. } = &one.relation
         && is_writer(name)
     {
+        let start = name.span().start;
         let Some((schema, function, ())) = our_schema(name) else { return Err(unsupported()) };
-        let call = resolve(&schema, &function, given(&args.args, types)?, types)?;
+        let call = resolve(&schema, &function, start, given(&args.args, types)?, types)?;
         let label = alias.as_ref().map_or(function, |a| fold(&a.name));
         let kept = alias.clone();
         one.relation = TableFactor::Table {
