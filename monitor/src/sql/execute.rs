@@ -11,6 +11,7 @@ use super::backend::{Backend, CallDone, CallError, ReadView};
 use super::context::StatementContext;
 use super::engine::{Engine, Param};
 use super::error::SqlError;
+use super::facade::writes;
 use super::function::{Function, Handler, Returns};
 use super::plan::{self, ArgSource, CallList, Item, Plan, Planned, UpdateNode};
 use super::types::{Column, Datum, PgType, RowSet};
@@ -135,11 +136,14 @@ impl<'a> Run<'a> {
             }
             Plan::AvailableExtensions(shape) => shape::apply(shape, available_extensions(self.ctx), self.params)?,
             Plan::CallFrom { call, shape } => {
+                // What can still go wrong after the call must undo it.
+                self.atomic = writes(plan) && (!shape.filter.is_empty() || shape.limit.is_some());
                 let args = self.arguments(call, &[]).await?;
                 let rows = self.call(call.function, args).await?;
                 shape::apply(shape, rows, self.params)?
             }
             Plan::CallInQuery { call, query, alias } => {
+                self.atomic = true;
                 let args = self.arguments(call, &[]).await?;
                 let rows = self.call(call.function, args).await?;
                 let statement = rows_as_sql::replace(query, call.function, alias, &rows)?;

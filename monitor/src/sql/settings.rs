@@ -379,7 +379,9 @@ fn check(name: &str, value: Option<&str>, around: &Surroundings) -> Result<Optio
         }
         Form::Enum(words) => {
             let found = words.iter().find(|w| w.eq_ignore_ascii_case(value));
-            let hint = format!("Available values: {}.", words.join(", "));
+            // `debug` is understood and not advertised.
+            let shown: Vec<&str> = words.iter().copied().filter(|w| *w != "debug").collect();
+            let hint = format!("Available values: {}.", shown.join(", "));
             found.ok_or_else(|| invalid().hint(hint))?.to_string()
         }
     }))

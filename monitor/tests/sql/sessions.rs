@@ -226,6 +226,7 @@ async fn extensions_and_refusals() {
     let answer = c.simple("FOO BAR").await;
     assert_eq!((answer.field(b'M'), answer.field(b'P')), ("syntax error at or near \"FOO\"", "1"));
     assert_eq!(c.simple("SELECT (1").await.field(b'M'), "syntax error at end of input");
+    assert_eq!(c.simple("SELECT (1;").await.field(b'M'), "syntax error at or near \";\"");
     // A chain as long as a frame allows must not exhaust the stack.
     let deep = format!("SELECT 1{}", "+1".repeat(200_000));
     assert_eq!(c.simple(&deep).await.sqlstate(), "54001");

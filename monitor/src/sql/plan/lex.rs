@@ -17,6 +17,8 @@ pub struct Piece {
     pub text: String,
     /// Its tokens, blanks and comments left out. Locations are those in the whole query string.
     pub tokens: Vec<TokenWithSpan>,
+    /// The semicolon that ended it.
+    pub end: Option<TokenWithSpan>,
 }
 
 /// Splits a query string at its semicolons; empty statements are left out.
@@ -44,20 +46,20 @@ pub fn split(query: &str) -> Result<Vec<Piece>, SqlError> {
     })?;
     let mut pieces = Vec::new();
     let mut current: Vec<TokenWithSpan> = Vec::new();
-    let mut finish = |tokens: &mut Vec<TokenWithSpan>| {
+    let mut finish = |tokens: &mut Vec<TokenWithSpan>, end: Option<TokenWithSpan>| {
         let (Some(first), Some(last)) = (tokens.first(), tokens.last()) else { return };
-        let (start, end) = (offset_of(query, first.span.start), offset_of(query, last.span.end));
-        let text = query.get(start..end.max(start)).unwrap_or(query).to_string();
-        pieces.push(Piece { text, tokens: std::mem::take(tokens) });
+        let (start, stop) = (offset_of(query, first.span.start), offset_of(query, last.span.end));
+        let text = query.get(start..stop.max(start)).unwrap_or(query).to_string();
+        pieces.push(Piece { text, tokens: std::mem::take(tokens), end });
     };
     for token in tokens {
         match token.token {
             Token::Whitespace(_) | Token::EOF => {}
-            Token::SemiColon => finish(&mut current),
+            Token::SemiColon => finish(&mut current, Some(token)),
             _ => current.push(token),
         }
     }
-    finish(&mut current);
+    finish(&mut current, None);
     for piece in &pieces {
         if piece.tokens.iter().filter(|t| chains(&t.token)).count() > CHAIN_LIMIT {
             return Err(SqlError::new("54001", "statement too complex")

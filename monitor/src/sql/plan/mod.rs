@@ -160,7 +160,7 @@ pub fn plan(query: &str, piece: &Piece, oids: &[u32], test_mode: bool) -> Result
         }
     }
     let mut types = query::ParamTypes::new(query, oids);
-    let plan = match utility::parse(query, &piece.tokens) {
+    let plan = match utility::parse(query, piece) {
         Some(plan) => plan?,
         None => {
             let statement = parse(query, piece)?;
@@ -195,7 +195,7 @@ fn parse(query: &str, piece: &Piece) -> Result<Statement, SqlError> {
             let token = at.and_then(|(line, column)| {
                 piece.tokens.iter().find(|t| t.span.start.line == line && t.span.start.column == column)
             });
-            Err(lex::syntax_error(query, token))
+            Err(lex::syntax_error(query, token.or(piece.end.as_ref())))
         }
     }
 }

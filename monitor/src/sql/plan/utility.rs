@@ -3,7 +3,7 @@
 
 use sqlparser::tokenizer::{Token, TokenWithSpan};
 
-use super::lex::syntax_error;
+use super::lex::{Piece, syntax_error};
 use super::{Plan, TransactionPlan};
 use crate::sql::error::SqlError;
 
@@ -11,6 +11,7 @@ use crate::sql::error::SqlError;
 struct Words<'a> {
     query: &'a str,
     tokens: &'a [TokenWithSpan],
+    end: Option<&'a TokenWithSpan>,
     at: usize,
 }
 
@@ -22,7 +23,7 @@ impl<'a> Words<'a> {
     }
 
     fn error(&self) -> SqlError {
-        syntax_error(self.query, self.peek())
+        syntax_error(self.query, self.peek().or(self.end))
     }
 
     fn next(&mut self) -> Option<&'a TokenWithSpan> {
@@ -81,7 +82,7 @@ impl<'a> Words<'a> {
 
     /// One value of SET: a literal, a number or a bare word.
     fn value(&mut self) -> Result<String, SqlError> {
-        let Some(token) = self.next() else { return Err(syntax_error(self.query, None)) };
+        let Some(token) = self.next() else { return Err(syntax_error(self.query, self.end)) };
         match &token.token {
             Token::SingleQuotedString(s) | Token::EscapedStringLiteral(s) => Ok(s.clone()),
             Token::DollarQuotedString(s) => Ok(s.value.clone()),
@@ -97,7 +98,7 @@ impl<'a> Words<'a> {
     }
 
     /// `{TO | =} {value [, ...] | DEFAULT}`; `None` is DEFAULT.
-    fn assigned(&mut self) -> Result<Option<String>, SqlError> {
+    fn assigned(&mut self, name: &str) -> Result<Option<String>, SqlError> {
         if !self.word("to") {
             match self.peek().map(|t| &t.token) {
                 Some(Token::Eq) => self.at += 1,
@@ -110,6 +111,9 @@ impl<'a> Words<'a> {
         }
         let mut value = self.value()?;
         while matches!(self.peek().map(|t| &t.token), Some(Token::Comma)) {
+            if !matches!(name, "search_path" | "datestyle") && !name.contains('.') {
+                return Err(SqlError::new("22023", format!("SET {name} takes only one argument")));
+            }
             self.at += 1;
             value = format!("{value}, {}", self.value()?);
         }
@@ -142,9 +146,10 @@ impl<'a> Words<'a> {
 }
 
 /// Parses a utility statement; `None` when the first word starts no utility statement.
-pub fn parse(query: &str, tokens: &[TokenWithSpan]) -> Option<Parsed> {
+pub fn parse(query: &str, piece: &Piece) -> Option<Parsed> {
+    let tokens = &piece.tokens;
     let Some(Token::Word(first)) = tokens.first().map(|t| &t.token) else { return None };
-    let mut w = Words { query, tokens, at: 1 };
+    let mut w = Words { query, tokens, end: piece.end.as_ref(), at: 1 };
     let unsupported = |what: &str| Err(SqlError::new("0A000", format!("{what} is not supported")));
     Some(match first.value.to_ascii_lowercase().as_str() {
         "begin" => begin(&mut w, false),
@@ -242,7 +247,7 @@ fn set(w: &mut Words<'_>) -> Parsed {
         return Err(SqlError::new("0A000", "changing the role of a session is not supported"));
     }
     let name = w.setting_name()?;
-    let value = w.assigned()?;
+    let value = w.assigned(&name)?;
     Ok(Plan::Set { name, value, local })
 }
 
@@ -324,7 +329,7 @@ fn alter(w: &mut Words<'_>) -> Parsed {
         return Err(w.error());
     }
     let name = w.setting_name()?;
-    let value = w.assigned()?;
+    let value = w.assigned(&name)?;
     Ok(Plan::AlterSetting { system, name: Some(name), value })
 }
 
