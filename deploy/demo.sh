@@ -65,8 +65,8 @@ if am_root; then
 fi
 
 clean_env() {
-    env -i HOME="$dir" USER="$user" LC_ALL=C.UTF-8 PATH="$bindir:/usr/local/bin:/usr/bin:/bin" \
-        ${TZ:+"TZ=$TZ"} PGHOST="$dir" PGCONNECT_TIMEOUT=2 PGUSER=app PGDATABASE=app \
+    env -i HOME="$dir" USER="$user" LC_ALL=C.UTF-8 PATH="$bindir:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin" \
+        ${TZ:+"TZ=$TZ"} \
         XDG_CONFIG_HOME="$dir/xdg/config" XDG_DATA_HOME="$dir/xdg/data" XDG_RUNTIME_DIR="$dir/xdg/run" "$@"
 }
 
@@ -79,6 +79,9 @@ as_user() {
     fi
 }
 
+# As the application: pg_autoctl must not see these variables.
+app() { as_user env PGUSER=app PGCONNECT_TIMEOUT=2 "$@"; }
+
 # background NAME COMMAND...: a service; its number goes to $dir/NAME.pid, its output to a log.
 background() {
     name=$1
@@ -89,8 +92,9 @@ background() {
 
 # Process numbers with those of all their descendants.
 tree() {
-    awk -v roots="$*" '
-        /^PPid:/ { split(FILENAME, part, "/"); parent[part[3]] = $2 }
+    cat /proc/[0-9]*/status 2>/dev/null | awk -v roots="$*" '
+        /^Pid:/ { pid = $2 }
+        /^PPid:/ { parent[pid] = $2 }
         END {
             count = split(roots, root, " ")
             for (i = 1; i <= count; i++) wanted[root[i]] = 1
@@ -99,7 +103,7 @@ tree() {
                 for (pid in parent) if (!(pid in wanted) && (parent[pid] in wanted)) { wanted[pid] = 1; more = 1 }
             } while (more)
             for (pid in wanted) printf "%s ", pid
-        }' /proc/[0-9]*/status 2>/dev/null
+        }'
 }
 
 # kill -9 a service with everything below it, all in one instant.
@@ -123,7 +127,6 @@ cleanup() {
     for file in "$dir"/*.pid; do
         [ -f "$file" ] && murder "$(basename "$file" .pid)"
     done
-    wait 2>/dev/null
     if [ "$status" != 0 ] && [ "$status" != 130 ] && [ -n "$(ls "$dir/log")" ]; then
         say
         say "the last lines of the logs:"
@@ -248,7 +251,7 @@ q_all show state
 # --- the writer --------------------------------------------------------------------------------
 
 uri=$(q_all show uri --formation default) || die "no connection string"
-as_user psql -X -q "$uri" -c 'CREATE TABLE demo (id bigint PRIMARY KEY)' || die "the application cannot create a table"
+app psql -X -q "$uri" -c 'CREATE TABLE demo (id bigint PRIMARY KEY)' || die "the application cannot create a table"
 
 # One row after another; "id time" of every acknowledged one goes to a file. A commit whose wait for
 # the standby was cancelled comes with a warning and does not count.
@@ -261,7 +264,7 @@ while [ ! -e "$1/stop-writing" ]; do
     fi
 done
 SCRIPT
-background writer sh "$dir/writer" "$dir" "$uri"
+background writer env PGUSER=app PGCONNECT_TIMEOUT=2 sh "$dir/writer" "$dir" "$uri"
 acknowledged() { cat "$dir/acknowledged" 2>/dev/null | wc -l; }
 more_than() { [ "$(acknowledged)" -gt "$1" ]; }
 until_true 20 "the first rows" more_than 20
@@ -329,7 +332,7 @@ q_all show state
 
 touch "$dir/stop-writing"
 sleep 1
-as_user psql -X -q -A -t "$uri" -c 'SELECT id FROM demo' >"$dir/rows" || die "cannot read the rows"
+app psql -X -q -A -t "$uri" -c 'SELECT id FROM demo' >"$dir/rows" || die "cannot read the rows"
 cut -d ' ' -f 1 "$dir/acknowledged" | sort >"$dir/promised"
 sort "$dir/rows" >"$dir/present"
 lost=$(comm -23 "$dir/promised" "$dir/present" | wc -l)

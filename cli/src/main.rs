@@ -1,1 +1,59 @@
-fn main() {}
+//! `pgquorum`: automated failover for PostgreSQL with replicated monitors.
+
+mod args;
+mod exit;
+mod locate;
+mod logging;
+mod output;
+mod server;
+mod table;
+mod verbs;
+mod wait;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use crate::args::{Cli, Verb};
+use crate::exit::{CliError, Status};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Printing fails only when the stream is gone: then nobody reads it anyway.
+            let _ = error.print();
+            return match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Status::Ok.into(),
+                _ => Status::BadArguments.into(),
+            };
+        }
+    };
+    logging::start(&cli);
+    match dispatch(cli) {
+        Ok(()) => Status::Ok.into(),
+        Err(error) => {
+            error.report();
+            error.status.into()
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<(), CliError> {
+    match cli.verb {
+        Verb::Create(verb) => verbs::create::run(verb),
+        Verb::Drop(verb) => verbs::drop::run(verb),
+        Verb::Show(verb) => verbs::show::run(verb),
+        Verb::Enable(verb) => verbs::enable::enable(verb),
+        Verb::Disable(verb) => verbs::enable::disable(verb),
+        Verb::Get(verb) => verbs::settings::get(verb),
+        Verb::Set(verb) => verbs::settings::set(verb),
+        Verb::Perform(verb) => verbs::perform::run(verb),
+        Verb::Run(args) => verbs::service::run(&args),
+        Verb::Stop(args) => verbs::service::stop(&args),
+        Verb::Reload(args) => verbs::service::reload(&args),
+        Verb::Status(args) => verbs::service::status(&args),
+        Verb::Version(args) => verbs::version::run(&args),
+    }
+}

@@ -46,7 +46,7 @@ impl MonitorClient {
         }
     }
 
-    /// Gives a single monitor only `answer_patience` before another one is asked.
+    /// Gives a single monitor only `answer_patience` before another one is asked, where that is harmless.
     pub fn with_answer_patience(mut self, answer_patience: Duration) -> MonitorClient {
         self.answer_patience = answer_patience.min(self.patience);
         self
@@ -92,7 +92,12 @@ impl MonitorClient {
                 None => self.connector.connect(deadline).await?,
             };
             let left = deadline.saturating_duration_since(Instant::now());
-            let answer = session.query(sql, left.min(self.answer_patience)).await;
+            let patience = match repeat {
+                Repeat::Harmless => left.min(self.answer_patience),
+                // Leaving early would only mean not to know the outcome.
+                Repeat::Careful => left,
+            };
+            let answer = session.query(sql, patience).await;
             self.keep_notices(&session);
             let error = match answer {
                 Ok(rows) => {

@@ -109,9 +109,8 @@ pub(crate) fn shown(duration: Duration) -> String {
     let ms = duration.as_millis();
     if ms < 1000 {
         format!("{ms} ms")
-    } else if ms.is_multiple_of(1000) {
-        format!("{} s", ms / 1000)
     } else {
-        format!("{:.1} s", duration.as_secs_f64())
+        let text = format!("{:.1}", duration.as_secs_f64());
+        format!("{} s", text.strip_suffix(".0").unwrap_or(&text))
     }
 }

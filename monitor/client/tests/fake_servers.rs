@@ -179,8 +179,7 @@ async fn a_read_moves_on_when_the_monitor_drops_or_falls_silent() {
 async fn a_write_of_unknown_outcome_is_not_sent_twice() {
     for bad in [Fake::Dropping, Fake::Mute, Fake::QueryError("40001")] {
         let (bad, good) = (start(bad).await, start(Fake::Good("t")).await);
-        let client =
-            client(vec![bad.endpoint, good.endpoint], 3000).with_answer_patience(Duration::from_millis(200));
+        let client = client(vec![bad.endpoint, good.endpoint], 800);
         let error = client.perform_failover("default", 0).await.unwrap_err();
         assert!(error.outcome_unknown(), "{error}");
         assert_eq!(good.queries.load(Ordering::SeqCst), 0);

@@ -1,0 +1,99 @@
+//! Exit codes and errors: what failed, why, and the command that helps.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use monitor_client::CallError;
+use tracing::{error, info};
+
+/// pg_autoctl's exit codes, as scripts know them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    Ok = 0,
+    BadArguments = 1,
+    BadConfiguration = 2,
+    /// Also `status` of something that does not run.
+    BadState = 3,
+    Monitor = 6,
+    Internal = 12,
+}
+
+impl From<Status> for ExitCode {
+    fn from(status: Status) -> ExitCode {
+        ExitCode::from(status as u8)
+    }
+}
+
+/// Why a command ends without success.
+#[derive(Debug)]
+pub struct CliError {
+    pub status: Status,
+    text: String,
+    hint: Option<String>,
+}
+
+impl CliError {
+    pub fn new(status: Status, text: impl Into<String>) -> CliError {
+        CliError { status, text: text.into(), hint: None }
+    }
+
+    /// Adds what to do about it.
+    pub fn hint(mut self, hint: impl Into<String>) -> CliError {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Puts what was tried before why it failed.
+    pub fn while_doing(mut self, doing: impl fmt::Display) -> CliError {
+        self.text = format!("{doing}: {}", self.text);
+        self
+    }
+
+    pub fn report(&self) {
+        for line in self.text.lines() {
+            error!("{line}");
+        }
+        if let Some(hint) = &self.hint {
+            info!("hint: {hint}");
+        }
+    }
+}
+
+impl From<CallError> for CliError {
+    fn from(error: CallError) -> CliError {
+        let unknown = error.outcome_unknown();
+        let cli = match &error {
+            CallError::Connect(connect) => {
+                let hint = if connect.permanent {
+                    "check the user, the password (in the URI or PGPASSWORD) and the database of the monitor's URI"
+                } else {
+                    "are the monitors running? `pgquorum status --pgdata DIR` on their machines tells"
+                };
+                CliError::new(Status::Monitor, error.to_string()).hint(hint)
+            }
+            CallError::Server(server) => {
+                let mut text = format!("the monitor refused: {}", server.message);
+                if let Some(detail) = &server.detail {
+                    text.push_str(&format!("\n  detail: {detail}"));
+                }
+                text.push_str(&format!("\n  SQLSTATE {}", server.code));
+                let cli = CliError::new(Status::Monitor, text);
+                match &server.hint {
+                    Some(hint) => cli.hint(hint.clone()),
+                    None => cli,
+                }
+            }
+            _ => CliError::new(Status::Monitor, error.to_string()),
+        };
+        match unknown {
+            true => cli.hint("it is not known whether this took effect: look at `pgquorum show state` before repeating it"),
+            false => cli,
+        }
+    }
+}
+
+impl From<std::io::Error> for CliError {
+    fn from(error: std::io::Error) -> CliError {
+        CliError::new(Status::Internal, error.to_string())
+    }
+}

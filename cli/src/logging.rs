@@ -1,0 +1,61 @@
+//! Log lines on stderr; results go to stdout.
+
+use std::fmt;
+
+use jiff::Zoned;
+use tracing::{Event, Subscriber};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::fmt::FmtContext;
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::args::{Cli, Verb};
+
+/// Time, process, level, text. A service adds the date and milliseconds.
+struct Line {
+    service: bool,
+}
+
+impl<S, N> FormatEvent<S, N> for Line
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, ctx: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let now = Zoned::now();
+        let time = if self.service {
+            now.strftime("%Y-%m-%d %H:%M:%S%.3f %Z")
+        } else {
+            now.strftime("%H:%M:%S")
+        };
+        write!(out, "{time} {} {:5} ", std::process::id(), event.metadata().level().as_str())?;
+        ctx.format_fields(out.by_ref(), event)?;
+        writeln!(out)
+    }
+}
+
+/// `PGQUORUM_LOG` holds a filter (`debug`, `info,raft_store=debug`); `-v` and `-q` are shorthands.
+pub fn start(cli: &Cli) {
+    let level = match (cli.quiet, cli.verbose) {
+        (true, _) => "error",
+        (false, 0) => "info",
+        (false, 1) => "debug",
+        (false, _) => "trace",
+    };
+    let usual = format!("{level},openraft=warn,sled=warn,tokio_postgres=warn");
+    let filter = std::env::var("PGQUORUM_LOG")
+        .ok()
+        .and_then(|text| EnvFilter::try_new(text).ok())
+        .unwrap_or_else(|| EnvFilter::new(usual));
+    let service = match &cli.verb {
+        Verb::Run(_) => true,
+        Verb::Create(verb) => verb.runs(),
+        _ => false,
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .event_format(Line { service })
+        .init();
+}

@@ -1,0 +1,4 @@
+//! The monitor that this binary can run.
+
+pub use monitor::config::default_replica_port;
+pub use monitor::{Auth, Config, ConfigError, PID_FILE, Replica, ReplicaTls, RunError, RunOptions, run};

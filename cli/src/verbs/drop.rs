@@ -1,0 +1,66 @@
+//! `pgquorum drop ...`
+
+use tracing::info;
+
+use crate::args::{DropFormation, DropNode, DropVerb};
+use crate::exit::{CliError, Status};
+use crate::locate;
+use crate::verbs::{block_on, print_notices};
+use crate::wait::{Waiter, Wanted, describe};
+
+pub fn run(verb: DropVerb) -> Result<(), CliError> {
+    match verb {
+        DropVerb::Node(args) => node(&args),
+        DropVerb::Formation(args) => formation(&args),
+    }
+}
+
+fn node(args: &DropNode) -> Result<(), CliError> {
+    let located = locate::monitors(&args.monitor)?;
+    let formation = located.formation(&args.formation.formation);
+    let client = located.client();
+    block_on(async {
+        let nodes = client.current_state(&formation, None).await?;
+        let found = nodes.iter().find(|node| match (&args.name, &args.hostname, args.pgport) {
+            (Some(name), _, _) => node.name == *name,
+            (None, Some(host), Some(port)) => node.host == *host && node.port == port,
+            _ => false,
+        });
+        let Some(node) = found else {
+            return Err(CliError::new(Status::Monitor, format!("formation \"{formation}\" has no such node"))
+                .hint("`pgquorum show state` lists the nodes"));
+        };
+        // Without its keeper's word nothing can be waited for.
+        let waiter = match (args.wait.wait, args.force) {
+            (0, _) | (_, true) => None,
+            (wait, false) => Some(Waiter::listen(&client, &formation, Some(node.group), wait, true).await?),
+        };
+        client.remove_node(&formation, &node.name, args.force).await?;
+        print_notices(&client);
+        if let Some(waiter) = waiter {
+            let gone = |nodes: &[monitor_client::NodeRow]| match nodes.iter().any(|other| other.id == node.id) {
+                false => Wanted::Done,
+                true => Wanted::Missing(format!(
+                    "\"{}\" has not confirmed that it stopped; {}",
+                    node.name,
+                    describe(nodes)
+                )),
+            };
+            waiter.until(gone).await.map_err(|error| {
+                error.hint("if its machine is gone for good, `pgquorum drop node --force` forgets it")
+            })?;
+        }
+        info!("dropped node \"{}\" ({}:{}) of formation \"{formation}\"", node.name, node.host, node.port);
+        Ok(())
+    })
+}
+
+fn formation(args: &DropFormation) -> Result<(), CliError> {
+    let client = locate::monitors(&args.monitor)?.client();
+    block_on(async {
+        client.drop_formation(&args.formation).await?;
+        print_notices(&client);
+        info!("dropped formation \"{}\"", args.formation);
+        Ok(())
+    })
+}

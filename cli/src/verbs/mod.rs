@@ -1,0 +1,49 @@
+//! One file per group of commands.
+
+pub mod create;
+pub mod drop;
+pub mod enable;
+pub mod perform;
+pub mod service;
+pub mod settings;
+pub mod show;
+pub mod version;
+
+use std::future::Future;
+
+use monitor_client::{MonitorClient, NodeRow};
+use tracing::warn;
+
+use crate::exit::{CliError, Status};
+
+/// Runs a client command: one thread is plenty.
+fn block_on<T>(future: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
+}
+
+/// Repeats the monitor's notices to the one who called.
+fn print_notices(client: &MonitorClient) {
+    for notice in client.take_notices() {
+        warn!("{}: {}", notice.severity, notice.message);
+    }
+}
+
+/// Finds a node by its name.
+async fn find_node(client: &MonitorClient, formation: &str, name: &Option<String>) -> Result<NodeRow, CliError> {
+    let nodes = client.current_state(formation, None).await?;
+    let known = || match nodes.is_empty() {
+        true => format!("formation \"{formation}\" has no nodes"),
+        false => format!(
+            "formation \"{formation}\" has {}",
+            nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>().join(", ")
+        ),
+    };
+    let Some(name) = name else {
+        return Err(CliError::new(Status::BadArguments, "no node is named")
+            .hint(format!("give --name NODE or the node's --pgdata; {}", known())));
+    };
+    match nodes.iter().find(|node| node.name == *name) {
+        Some(node) => Ok(node.clone()),
+        None => Err(CliError::new(Status::Monitor, format!("there is no node \"{name}\"")).hint(known())),
+    }
+}

@@ -1,0 +1,173 @@
+//! The monitor as a service: `run`, `stop`, `reload`, `status`.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+
+use crate::args::{DataDir, RunArgs, StatusArgs, StopArgs};
+use crate::exit::{CliError, Status};
+use crate::locate;
+use crate::output;
+use crate::server::{self, Config, PID_FILE, RunError, RunOptions};
+use crate::verbs::version::{API_VERSION, RELEASE};
+
+/// As long as `stop` waits for the process to go.
+const STOP_WAIT: Duration = Duration::from_secs(60);
+
+fn load(pgdata: &Path) -> Result<Config, CliError> {
+    Config::load(pgdata).map_err(|error| CliError::new(Status::BadConfiguration, error.to_string()))
+}
+
+pub fn run(args: &RunArgs) -> Result<(), CliError> {
+    let config = load(&locate::data_dir(&args.data)?)?;
+    serve(config, RunOptions { rejoin: args.rejoin })
+}
+
+/// Runs the monitor until SIGTERM, SIGINT or SIGQUIT.
+pub fn serve(config: Config, options: RunOptions) -> Result<(), CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut quit = signal(SignalKind::quit())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        let pgdata = config.pgdata.clone();
+        let running = config.clone();
+        let stop = async move {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => break info!("SIGTERM: stopping"),
+                    _ = interrupt.recv() => break info!("SIGINT: stopping"),
+                    _ = quit.recv() => {
+                        warn!("SIGQUIT: stopping without cleaning up");
+                        std::process::exit(Status::Ok as i32);
+                    }
+                    _ = hangup.recv() => reread(&pgdata, &running),
+                }
+            }
+        };
+        server::run(config, options, stop).await.map_err(|error| {
+            let status = match &error {
+                RunError::Config(_) => Status::BadConfiguration,
+                RunError::Busy(_) | RunError::Store(_) => Status::BadState,
+            };
+            CliError::new(status, error.to_string())
+        })
+    })
+}
+
+/// SIGHUP. Nothing in the file can be changed under a running monitor yet, and that is said.
+fn reread(pgdata: &Path, running: &Config) {
+    match Config::load(pgdata) {
+        Err(error) => warn!("SIGHUP: the configuration is kept as it was: {error}"),
+        Ok(config) if config == *running => info!("SIGHUP: the configuration has not changed"),
+        Ok(_) => warn!("SIGHUP: the configuration has changed; it takes effect when the monitor is started again"),
+    }
+}
+
+/// The process that runs on a data directory.
+fn running_pid(pgdata: &Path) -> Option<Pid> {
+    let text = fs::read_to_string(pgdata.join(PID_FILE)).ok()?;
+    let pid = Pid::from_raw(text.lines().next()?.trim().parse().ok().filter(|pid| *pid > 0)?);
+    kill(pid, None).is_ok().then_some(pid).filter(|_| is_ours(pid))
+}
+
+/// A pid file may outlive its process by a power cut, and its number may belong to another one now.
+fn is_ours(pid: Pid) -> bool {
+    match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        // pid (command) state ...: a zombie is gone for our purposes.
+        Ok(stat) => stat.contains("(pgquorum)") && !stat.contains(") Z "),
+        // Without /proc the signal's answer has to do.
+        Err(_) => !Path::new("/proc/self").exists(),
+    }
+}
+
+fn not_running(pgdata: &Path) -> CliError {
+    CliError::new(Status::BadState, format!("no monitor runs on {}", pgdata.display()))
+        .hint(format!("pgquorum run --pgdata {}", pgdata.display()))
+}
+
+pub fn stop(args: &StopArgs) -> Result<(), CliError> {
+    let pgdata = locate::data_dir(&args.data)?;
+    load(&pgdata)?;
+    let pid = running_pid(&pgdata).ok_or_else(|| not_running(&pgdata))?;
+    let sent = match (args.fast, args.immediate) {
+        (_, true) => Signal::SIGQUIT,
+        (true, false) => Signal::SIGINT,
+        (false, false) => Signal::SIGTERM,
+    };
+    send(pid, sent)?;
+    let deadline = Instant::now() + STOP_WAIT;
+    while running_pid(&pgdata) == Some(pid) {
+        if Instant::now() > deadline {
+            return Err(CliError::new(
+                Status::BadState,
+                format!("process {pid} still runs {} s after {sent}", STOP_WAIT.as_secs()),
+            )
+            .hint(format!("pgquorum stop --immediate --pgdata {}", pgdata.display())));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    info!("stopped the monitor on {} (process {pid})", pgdata.display());
+    Ok(())
+}
+
+pub fn reload(args: &DataDir) -> Result<(), CliError> {
+    let pgdata = locate::data_dir(args)?;
+    let pid = running_pid(&pgdata).ok_or_else(|| not_running(&pgdata))?;
+    send(pid, Signal::SIGHUP)?;
+    info!("sent SIGHUP to process {pid}: its log tells what it could change");
+    Ok(())
+}
+
+fn send(pid: Pid, signal: Signal) -> Result<(), CliError> {
+    kill(pid, signal).map_err(|error| {
+        CliError::new(Status::BadState, format!("cannot send {signal} to process {pid}: {error}"))
+    })
+}
+
+pub fn status(args: &StatusArgs) -> Result<(), CliError> {
+    let pgdata = locate::data_dir(&args.data)?;
+    let config = load(&pgdata)?;
+    let pid = running_pid(&pgdata);
+    if args.json.json {
+        let state = if pid.is_some() { "running" } else { "not running" };
+        let number = pid.map(Pid::as_raw);
+        output::json(&json!({
+            "pg_autoctl": {
+                "pid": number,
+                "status": state,
+                "pgdata": pgdata.to_string_lossy(),
+                "version": RELEASE,
+                "pgautofailover": config.extension_version,
+                "services": [{
+                    "name": "monitor",
+                    "pid": number,
+                    "status": state,
+                    "version": RELEASE,
+                    "pgautofailover": API_VERSION,
+                }],
+            },
+            "monitor": {
+                "name": config.name,
+                "hostname": config.hostname,
+                "port": config.port,
+                "replicas": Config::format_replicas(&config.replicas),
+            },
+        }))?;
+    }
+    match pid {
+        Some(pid) => {
+            info!("the monitor \"{}\" runs with pid {pid}", config.name);
+            info!("it serves SQL on port {} of {}", config.port, config.hostname);
+            Ok(())
+        }
+        None => Err(not_running(&pgdata)),
+    }
+}

@@ -1,0 +1,186 @@
+//! Waiting for what the monitors were asked to do, with the changes printed as they happen.
+
+use std::time::Duration;
+
+use failover::NodeState;
+use jiff::Zoned;
+use monitor_client::{Heard, MonitorClient, NodeRow, StateNotification, StateStream};
+use tokio::time::Instant;
+
+use crate::exit::{CliError, Status};
+use crate::output;
+use crate::table::{Column, Layout};
+
+/// The tables are read at least this often: a notification may be missed.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// What a group looks like to the one who waits.
+pub enum Wanted {
+    Done,
+    /// Not yet; says what is missing.
+    Missing(String),
+}
+
+/// Waits on one group. Made before the call, so that no change after it goes unseen.
+pub struct Waiter<'a> {
+    client: &'a MonitorClient,
+    stream: StateStream,
+    formation: String,
+    group: Option<i32>,
+    deadline: Instant,
+    wait: Duration,
+    printer: Option<Printer>,
+}
+
+impl<'a> Waiter<'a> {
+    pub async fn listen(
+        client: &'a MonitorClient,
+        formation: &str,
+        group: Option<i32>,
+        seconds: u64,
+        prints: bool,
+    ) -> Result<Waiter<'a>, CliError> {
+        let wait = Duration::from_secs(seconds);
+        Ok(Waiter {
+            client,
+            stream: client.listen().await?,
+            formation: formation.to_string(),
+            group,
+            deadline: Instant::now() + wait,
+            wait,
+            printer: prints.then(Printer::new),
+        })
+    }
+
+    /// Returns when `wanted` is satisfied by the tables, with exit code 6 at the deadline.
+    pub async fn until(mut self, wanted: impl Fn(&[NodeRow]) -> Wanted) -> Result<(), CliError> {
+        if let Some(printer) = &mut self.printer {
+            printer.header()?;
+        }
+        loop {
+            // A monitor that goes away under way is not the end: the other ones know.
+            let missing = match self.client.current_state(&self.formation, self.group).await {
+                Ok(nodes) => match wanted(&nodes) {
+                    Wanted::Done => return self.drain().await,
+                    Wanted::Missing(text) => text,
+                },
+                Err(error) if error.is_transient() => error.to_string(),
+                Err(error) => return Err(error.into()),
+            };
+            if !self.next_change().await? {
+                return Err(CliError::new(
+                    Status::Monitor,
+                    format!("not done within {} s: {missing}", self.wait.as_secs()),
+                )
+                .hint("`pgquorum show state` and `pgquorum show events` tell what it waits for"));
+            }
+        }
+    }
+
+    /// Sleeps until something changed in the group or it is time to look anyway; `false` at the deadline.
+    async fn next_change(&mut self) -> Result<bool, CliError> {
+        let look = (Instant::now() + LOOK_EVERY).min(self.deadline);
+        loop {
+            match self.stream.next(look).await {
+                Ok(Some(Heard::State(change))) if self.concerns(&change) => {
+                    if let Some(printer) = &mut self.printer {
+                        printer.change(&change)?;
+                    }
+                    // A goal that was just set is not reached yet; the report of it will wake us.
+                    if change.reported == change.goal || change.goal == NodeState::Dropped {
+                        return Ok(true);
+                    }
+                }
+                Ok(Some(Heard::State(_))) => {}
+                Ok(Some(Heard::Reconnected)) => return Ok(true),
+                Ok(None) => return Ok(Instant::now() < self.deadline),
+                Err(error) if error.is_transient() => return Ok(Instant::now() < self.deadline),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Prints the changes that have arrived already: the last one is the one that was waited for.
+    async fn drain(&mut self) -> Result<(), CliError> {
+        let soon = Instant::now() + Duration::from_millis(100);
+        while let Some(printer) = &mut self.printer {
+            match self.stream.next(soon).await {
+                Ok(Some(Heard::State(change))) => {
+                    if change.formation == self.formation && self.group.is_none_or(|group| group == change.group) {
+                        printer.change(&change)?;
+                    }
+                }
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn concerns(&self, change: &StateNotification) -> bool {
+        change.formation == self.formation && self.group.is_none_or(|group| group == change.group)
+    }
+}
+
+/// The table of changes, printed row by row.
+struct Printer {
+    layout: Layout,
+}
+
+impl Printer {
+    fn new() -> Printer {
+        let columns = [
+            Column::right("Time", 8),
+            Column::right("Name", 25),
+            Column::right("Node", 5),
+            Column::right("Host:Port", 25),
+            Column::right("Current State", 19),
+            Column::right("Assigned State", 19),
+        ];
+        Printer { layout: Layout::new(&columns, &[]) }
+    }
+
+    fn header(&mut self) -> Result<(), CliError> {
+        output::line(&self.layout.header())
+    }
+
+    fn change(&mut self, change: &StateNotification) -> Result<(), CliError> {
+        output::line(&self.layout.row(&[
+            Zoned::now().strftime("%H:%M:%S").to_string(),
+            change.name.clone(),
+            format!("{}/{}", change.group, change.node),
+            format!("{}:{}", change.host, change.port),
+            change.reported.name().to_string(),
+            change.goal.name().to_string(),
+        ]))
+    }
+}
+
+/// Some node is primary and is meant to be; `but` names one that it must be.
+pub fn primary_settled(nodes: &[NodeRow], but: Option<&str>) -> Wanted {
+    let settled = nodes.iter().any(|node| {
+        node.reported == NodeState::Primary && node.goal == NodeState::Primary && but.is_none_or(|name| name == node.name)
+    });
+    if settled {
+        return Wanted::Done;
+    }
+    let wish = match but {
+        Some(name) => format!("\"{name}\" is not primary yet"),
+        None => "no node is primary yet".to_string(),
+    };
+    Wanted::Missing(format!("{wish}; {}", describe(nodes)))
+}
+
+/// Every node with its state, for the message at the deadline.
+pub fn describe(nodes: &[NodeRow]) -> String {
+    if nodes.is_empty() {
+        return "the group has no nodes".to_string();
+    }
+    let one = |node: &NodeRow| {
+        let health = if node.health == 0 { ", unreachable for the monitor" } else { "" };
+        match node.reported == node.goal {
+            true => format!("\"{}\" is {}{health}", node.name, node.reported),
+            false => format!("\"{}\" is {} and is to become {}{health}", node.name, node.reported, node.goal),
+        }
+    };
+    nodes.iter().map(one).collect::<Vec<_>>().join("; ")
+}
