@@ -37,6 +37,8 @@ pub enum NodeTest {
     Silent,
     /// This leader has had a report of it.
     Heard,
+    /// It has reported since its state or goal last changed: what is stored is what it is.
+    Confirmed,
     /// Candidate priority above zero.
     Electable(bool),
     InQuorum(bool),
@@ -78,6 +80,8 @@ pub enum GroupTest {
     /// The other standbys to fetch WAL from exist and none of them is healthy.
     NoWalSource,
     GuardDataLoss(bool),
+    /// The candidate of a failover is silent.
+    CandidateSilent,
     /// The election chose this node; it has all the WAL that was found / it lacks some.
     ElectedWithAllWal(bool),
     /// Never true: the rule is listed and explained, and does not act.
@@ -151,6 +155,7 @@ impl NodeTest {
             Unhealthy => "is unhealthy",
             Silent => "is silent",
             Heard => "has reported to this leader",
+            Confirmed => "has reported since its last change",
             Electable(true) => "has a candidate priority above 0",
             Electable(false) => "has candidate priority 0",
             InQuorum(true) => "is in the replication quorum",
@@ -188,6 +193,7 @@ impl GroupTest {
             GuardDataLoss(false) => "guard_data_loss is off",
             ElectedWithAllWal(true) => "the election chose the node and it has all the WAL",
             ElectedWithAllWal(false) => "the election chose the node and it lacks WAL",
+            CandidateSilent => "the failover candidate is silent",
             Never => "never",
         };
         String::from(fixed)

@@ -92,7 +92,8 @@ fn call(view: &mut View) -> Ballot {
         let Some(member) = view.member(id) else { continue };
         let row = &member.row;
         let primary = facts::in_primary_state(row) || facts::being_demoted(row) || facts::demoted_primary(row);
-        if primary && !converged(row, Draining) && !converged(row, Demoted) {
+        let stopped = [Draining, DemoteTimeout, Demoted].into_iter().any(|state| converged(row, state));
+        if primary && !stopped {
             continue;
         }
         if view.off_lineage(id) {
@@ -169,10 +170,12 @@ fn complete(view: &mut View, active: NodeId, ballot: &Ballot) -> bool {
 /// Chooses the candidate and gives it its goal.
 fn elect(view: &mut View, active: NodeId, primary: Option<NodeId>, ballot: &Ballot) -> bool {
     // A former primary that does not stand for election need not be reached: what it has beyond its
-    // sealed standbys was never acknowledged synchronously.
+    // sealed standbys was never acknowledged synchronously. Nor need a candidate that was demoted
+    // before it took writes.
     let former = |row: &crate::Node| {
         row.reported.belongs_to_primary()
             || row.reported == Demoted
+            || row.goal == Demoted
             || (!row.sync_sets.is_empty() && facts::in_maintenance(row))
     };
     let best = view
@@ -252,7 +255,7 @@ fn close_enough(view: &mut View, primary: Option<NodeId>, best: NodeId) -> bool 
 
 /// The candidate with the highest priority and, among those, the furthest; then the lowest id.
 fn select(view: &mut View, candidates: &[NodeId], best: (i32, Lsn)) -> Option<NodeId> {
-    let history_known = view.state.timeline_history.iter().any(|fork| fork.timeline == best.0);
+    let history_known = view.history_known(best.0);
     let mut fit = Vec::new();
     for id in candidates {
         let Some(member) = view.member(*id) else { continue };

@@ -31,11 +31,13 @@ pub(crate) fn demoted_primary(row: &Node) -> bool {
     row.goal == Demoted && (row.reported.belongs_to_primary() || row.reported == Demoted)
 }
 
-/// The failover candidate, between its election and its first write.
+/// The failover candidate, between its election and its first write. (Upstream does not count the
+/// candidate of two nodes before it has reported `prepare_promotion`.)
 pub(crate) fn being_promoted(row: &Node) -> bool {
     matches!(
         (row.reported, row.goal),
         (ReportLsn | FastForward, FastForward | PreparePromotion)
+            | (Secondary | Catchingup, PreparePromotion)
             | (PreparePromotion, PreparePromotion | StopReplication | WaitPrimary)
             | (StopReplication, StopReplication | WaitPrimary)
     )
@@ -116,6 +118,12 @@ impl View<'_> {
         self.is_unhealthy(member) && !self.is_reporting(member)
     }
 
+    /// Has reported since its state or goal last changed. After a change of leader, any report counts.
+    pub fn is_confirmed(&self, member: &Member) -> bool {
+        let changed = member.seen.state_change.map(|stamp| stamp.mono_us);
+        member.seen.report.is_some_and(|report| changed.is_none_or(|changed| report.mono_us >= changed))
+    }
+
     /// Goal `demote_timeout` for longer than `primary_demote_timeout`.
     pub fn drain_time_expired(&self, member: &Member) -> bool {
         member.row.goal == DemoteTimeout && self.waited_demote_timeout(member)
@@ -173,6 +181,12 @@ impl View<'_> {
         }
         let close = primary.row.lsn.0.saturating_sub(node.row.lsn.0) <= bytes;
         close && (primary.seen.report.is_some() || node.row.replication_quorum)
+    }
+
+    /// Whether a node of the group has reported where this timeline forked off.
+    pub fn history_known(&self, timeline: i32) -> bool {
+        let forks = &self.state.timeline_history;
+        forks.iter().any(|fork| fork.timeline == timeline && self.member(fork.node).is_some())
     }
 
     /// Whether the node's timeline is one that the group has left. Only decided when the history of

@@ -43,9 +43,7 @@ impl Section {
             Section::SetReplicationQuorum => "api_triggered: set_node_replication_quorum",
             Section::SetNumberSyncStandbys => "api_triggered: set_formation_number_sync_standbys",
             Section::Early => "early_checks",
-            Section::Standby => "active_node",
-            Section::Election => "ms_failover",
-            Section::LostPrimary => "ms_failover: primary_unhealthy",
+            Section::Standby | Section::Election | Section::LostPrimary => "reporting_node",
             Section::Primary => "primary_node",
         }
     }

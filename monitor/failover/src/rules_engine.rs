@@ -54,6 +54,7 @@ impl View<'_> {
             NodeTest::Unhealthy => self.is_unhealthy(member),
             NodeTest::Silent => self.is_silent(member),
             NodeTest::Heard => member.seen.report.is_some(),
+            NodeTest::Confirmed => self.is_confirmed(member),
             NodeTest::Electable(wanted) => (row.candidate_priority > 0) == wanted,
             NodeTest::InQuorum(wanted) => row.replication_quorum == wanted,
             NodeTest::DrainTimeExpired => self.drain_time_expired(member),
@@ -105,6 +106,7 @@ impl View<'_> {
             }
             GroupTest::GuardDataLoss(wanted) => self.settings.guard_data_loss == wanted,
             GroupTest::ElectedWithAllWal(wanted) => scene.elected_with_all_wal == Some(wanted),
+            GroupTest::CandidateSilent => self.candidate().is_some_and(|candidate| self.is_silent(candidate)),
             GroupTest::Never => false,
         }
     }

@@ -100,11 +100,13 @@ struct World {
     cluster: Cluster,
     ids: BTreeSet<NodeId>,
     forced: bool,
+    /// Something has failed since the group was last at rest.
+    disturbed: bool,
 }
 
 impl World {
     fn new() -> World {
-        World { cluster: Cluster::new(), ids: BTreeSet::new(), forced: false }
+        World { cluster: Cluster::new(), ids: BTreeSet::new(), forced: false, disturbed: false }
     }
 
     fn settled(nodes: usize, stock: bool) -> World {
@@ -179,10 +181,9 @@ impl World {
                 call.generation = if *stock { Generation::Stock20 } else { Generation::Pgquorum };
                 let before = self.cluster.state.clone();
                 let command = Call::from(Command::RegisterNode(call.clone()));
-                if let Ok(done) = self.cluster.register(call) {
-                    if let Reply::Registered { goal, .. } = done.reply {
-                        assert!(self.ids.insert(goal.node), "id {} handed out twice", goal.node);
-                    }
+                let done = self.cluster.register(call);
+                if let Ok(sim::Done { reply: Reply::Registered { goal, .. }, .. }) = done {
+                    assert!(self.ids.insert(goal.node), "id {} handed out twice", goal.node);
                 }
                 self.check(&before, &command);
             }
@@ -405,6 +406,7 @@ enum Calm {
     Write(u8),
     Fail(usize, u8),
     CutOff(usize),
+    Heal,
     Leader,
 }
 
@@ -421,6 +423,7 @@ fn calm() -> impl Strategy<Value = Calm> {
         2 => (node.clone(), 0..3u8).prop_map(|(node, how)| Calm::Fail(node, how)),
         1 => node.prop_map(Calm::CutOff),
         1 => Just(Calm::Leader),
+        1 => Just(Calm::Heal),
     ]
 }
 
@@ -450,6 +453,7 @@ impl World {
     }
 
     fn calm(&mut self, step: &Calm) {
+        self.disturbed &= !self.at_rest();
         match step {
             Calm::Rounds(rounds) => self.rounds(*rounds),
             Calm::Clock(seconds) => self.cluster.tick(f64::from(*seconds)),
@@ -468,17 +472,20 @@ impl World {
             }
             Calm::CutOff(node) => {
                 let id = self.id(*node);
-                if self.at_rest() {
-                    if let Some(keeper) = self.cluster.keepers.get_mut(&id) {
-                        keeper.connected = false;
-                    }
+                if !self.disturbed
+                    && let Some(keeper) = self.cluster.keepers.get_mut(&id)
+                {
+                    keeper.connected = false;
+                    self.disturbed = true;
                 }
             }
+            Calm::Heal => self.heal(),
             Calm::Leader => self.cluster.new_leader(),
             Calm::Fail(node, how) => {
-                if !self.at_rest() {
+                if self.disturbed {
                     return;
                 }
+                self.disturbed = true;
                 let id = self.id(*node);
                 let Some(keeper) = self.cluster.keepers.get_mut(&id) else { return };
                 keeper.up = false;

@@ -95,9 +95,6 @@ const CHECKED_AT_RUN_TIME: &[(u16, Who)] = &[
     (303, Who::Primary),
 ];
 
-/// 2.0 keepers lack the edge; the row says so, and they wait.
-const NOT_FOR_STOCK_20: &[u16] = &[362];
-
 fn tests_of(rule: &Rule, who: Who) -> &'static [NodeTest] {
     if who == Who::Primary { rule.primary } else { rule.node }
 }
@@ -115,9 +112,6 @@ fn every_goal_of_the_table_has_an_edge() {
                 continue;
             };
             for generation in GENERATIONS {
-                if generation == Generation::Stock20 && NOT_FOR_STOCK_20.contains(&rule.pos) {
-                    continue;
-                }
                 // The reporting node is where it says it is. Another one may have reached its goal
                 // without having reported it.
                 let elsewhere = *who == Who::Primary || (362..=374).contains(&rule.pos) && rule.pos != 363;

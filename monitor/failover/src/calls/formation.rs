@@ -1,5 +1,6 @@
 //! Calls about formations.
 
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 
 use super::Ground;
@@ -73,7 +74,10 @@ pub(crate) fn set_secondary(ground: &Ground, id: &str, enabled: bool) -> Result<
             .hint("drop secondary nodes before disabling secondaries on formation"));
     }
     let formation = Formation { opt_secondary: enabled, ..formation.clone() };
-    let scopes = [Scope::Registry, Scope::Formation(String::from(id))];
+    let groups: BTreeSet<i32> =
+        ground.state.nodes.values().filter(|node| node.formation == id).map(|node| node.group).collect();
+    let groups = groups.into_iter().map(|group| Scope::Group(String::from(id), group));
+    let scopes = [Scope::Registry, Scope::Formation(String::from(id))].into_iter().chain(groups);
     Ok(with_change(ground, scopes, Change::PutFormation(formation), Reply::Bool(true)))
 }
 

@@ -3,7 +3,7 @@
 use super::Ground;
 use crate::command::{ForceNode, NodeActive};
 use crate::observation::Stamp;
-use crate::outcome::{AssignedGoal, Decision, Rejection, Reply};
+use crate::outcome::{AssignedGoal, Change, Decision, Rejection, Reply};
 use crate::reject;
 use crate::values::{Health, Lsn, NodeId};
 use crate::view::{View, node_text};
@@ -141,6 +141,9 @@ pub(crate) fn force(ground: &Ground, id: NodeId, set: &ForceNode) -> Result<Deci
         if set.lsn.is_some() {
             member.seen.lsn = set.lsn;
         }
+    }
+    if set.name.is_some() || set.host.is_some() || set.port.is_some() {
+        view.extra.push(Change::TouchRegistry);
     }
     super::node::check_unique(ground, &view, id)?;
     super::node::check_system_identifier(&view, id)?;

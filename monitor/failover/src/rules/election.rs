@@ -26,8 +26,9 @@ pub const RULES: &[Rule] = &[
         pos: 362,
         node: &[
             NodeTest::Silent,
-            NodeTest::Reported(&[ReportLsn, PreparePromotion, FastForward]),
+            NodeTest::Reported(&[Secondary, Catchingup, ReportLsn, PreparePromotion, FastForward]),
             NodeTest::Goal(&[FastForward, PreparePromotion]),
+            NodeTest::KeeperCan(ReportLsn),
         ],
         assign: &[(Who::Node, ReportLsn)],
         event: "Setting goal state of {node} to report_lsn after it fell silent before it was promoted.",
@@ -35,8 +36,8 @@ pub const RULES: &[Rule] = &[
         differs: "Ours. Upstream waits for ever for a candidate that dies after report_lsn or \
             prepare_promotion, and elects a second one beside a candidate that dies in fast_forward. Taking \
             it back is safe: it is sealed, and a node is promoted only by a goal that it is given on a later \
-            report. 2.0 keepers have no way back from fast_forward or prepare_promotion: once such a node has \
-            reported that state, the election waits for it or for its removal.",
+            report. 2.0 keepers have no way back from fast_forward or prepare_promotion, which they may have \
+            reached unheard: the election waits for such a node, or for its removal.",
         ..ROW
     },
     Rule {
@@ -87,18 +88,27 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         pos: 371,
-        node: &[NodeTest::Converged(&[Draining])],
+        node: &[NodeTest::Converged(&[Draining, Demoted])],
         assign: &[(Who::Node, ReportLsn)],
         event: REPORT,
-        summary: "the old primary, drained, takes part in the election",
+        summary: "the old primary, drained or demoted, takes part in the election",
+        ..ROW
+    },
+    Rule {
+        pos: 372,
+        node: &[NodeTest::Converged(&[DemoteTimeout]), NodeTest::Confirmed, NodeTest::KeeperCan(ReportLsn)],
+        assign: &[(Who::Node, ReportLsn)],
+        event: REPORT,
+        summary: "the old primary has stopped and its candidate was taken back: it takes part in the election",
+        differs: "Ours: it has every acknowledged write, and upstream leaves it out.",
         ..ROW
     },
     Rule {
         pos: 373,
-        node: &[NodeTest::Reported(&[Demoted]), NodeTest::Goal(&[Demoted, Catchingup])],
+        node: &[NodeTest::Reported(&[Demoted]), NodeTest::Goal(&[Catchingup])],
         assign: &[(Who::Node, ReportLsn)],
         event: REPORT,
-        summary: "an old primary, demoted, takes part in the election",
+        summary: "an old primary that was to follow one that is gone takes part in the election",
         ..ROW
     },
     Rule {

@@ -85,6 +85,15 @@ pub const RULES: &[Rule] = &[
         ..ROW
     },
     Rule {
+        pos: 308,
+        node: &[NodeTest::Converged(&[Draining, DemoteTimeout, Demoted])],
+        group: &[GroupTest::Nodes(Count::Two), GroupTest::CandidateSilent],
+        then: Then::Elect,
+        summary: "the candidate of two nodes dies before it took writes: the old primary, stopped, is elected again",
+        differs: "Ours: upstream keeps the old primary stopped until the candidate is back.",
+        ..ROW
+    },
+    Rule {
         pos: 309,
         node: &[NodeTest::Converged(&[ReportLsn])],
         primary: &[NodeTest::Converged(&[Primary]), NodeTest::Healthy],
@@ -151,12 +160,27 @@ pub const RULES: &[Rule] = &[
     Rule {
         pos: 323,
         node: &[NodeTest::Converged(&[Secondary]), NodeTest::Healthy, NodeTest::Electable(true)],
-        primary: &[NodeTest::Converged(&[WaitPrimary]), NodeTest::Unhealthy],
-        group: &[GroupTest::Within(Threshold::Promote)],
+        primary: &[
+            NodeTest::Reported(&[WaitPrimary]),
+            NodeTest::Goal(&[WaitPrimary, Primary, ApplySettings]),
+            NodeTest::Unhealthy,
+        ],
+        group: &[GroupTest::Nodes(Count::Two), GroupTest::Within(Threshold::Promote)],
         assign: &[(Who::Node, PreparePromotion)],
         event: "Setting goal state of {node} to prepare_promotion after {primary} became unhealthy.",
-        summary: "the primary fails before it became synchronous again: promote the secondary",
-        differs: "Distance as in row 325.",
+        summary: "the primary of two nodes fails before it became synchronous again: promote the secondary",
+        differs: "Also for a primary that was on its way from wait_primary to primary or apply_settings: upstream             has no row for it, and waits for ever. Two nodes only: with more, the election decides. Distance as             in row 325.",
+        ..ROW
+    },
+    Rule {
+        pos: 324,
+        node: &[NodeTest::Converged(&[Secondary]), NodeTest::Healthy, NodeTest::Electable(true)],
+        primary: &[NodeTest::Reported(&[DemoteTimeout]), NodeTest::Goal(&[Primary]), NodeTest::Silent],
+        group: &[GroupTest::Nodes(Count::Two), GroupTest::Within(Threshold::Promote)],
+        assign: &[(Who::Node, PreparePromotion), (Who::Primary, DemoteTimeout)],
+        event: "Setting goal state of {primary} to demote_timeout and {node} to prepare_promotion after {primary}             became unhealthy.",
+        summary: "a primary that had fenced itself dies on its way back: promote the secondary",
+        differs: "Ours: upstream waits for ever.",
         ..ROW
     },
     Rule {
@@ -233,7 +257,7 @@ pub const RULES: &[Rule] = &[
     Rule {
         pos: 337,
         node: &[NodeTest::Converged(&[PreparePromotion])],
-        primary: &[NodeTest::Reported(&[WaitPrimary]), NodeTest::Goal(&[WaitPrimary, Primary])],
+        primary: &[NodeTest::Reported(&[WaitPrimary]), NodeTest::Goal(&[WaitPrimary, Primary, ApplySettings])],
         assign: &[(Who::Node, StopReplication), (Who::Primary, Demoted)],
         event: "Setting goal state of {primary} to demoted and {node} to stop_replication after {node} converged to \
             prepare_promotion.",
@@ -298,10 +322,11 @@ pub const RULES: &[Rule] = &[
     Rule {
         pos: 345,
         node: &[NodeTest::Converged(&[StopReplication])],
-        primary: &[NodeTest::Converged(&[DemoteTimeout])],
+        primary: &[NodeTest::Converged(&[DemoteTimeout]), NodeTest::Confirmed],
         assign: &[(Who::Node, WaitPrimary), (Who::Primary, Demoted)],
         event: DEMOTE_EXPIRED,
         summary: "the old primary has stopped: take writes",
+        differs: "It must have said so after it was told to stop: a primary that had fenced itself, was told to             go on and fell silent is stored as demote_timeout too.",
         ..ROW
     },
     Rule {

@@ -208,6 +208,8 @@ impl Cluster {
                     && keeper.up
                     && keeper.running
                     && keeper.state.is_writable()
+                    // No standby follows a primary whose timeline it has left behind.
+                    && (keeper.timeline >= own.timeline || matches!(own.state, NodeState::Demoted | NodeState::Maintenance))
                     && keeper.formation == own.formation
                     && keeper.group == own.group
             })
@@ -244,10 +246,10 @@ impl Cluster {
             if required > 0 && acknowledgements >= required {
                 self.acknowledged.push(commit);
             }
-        } else if let (NodeState::Secondary | NodeState::Catchingup, Some(primary)) = (keeper.state, upstream) {
-            if keeper.connected {
-                (keeper.lsn, keeper.timeline, keeper.log) = (primary.lsn, primary.timeline, primary.log);
-            }
+        } else if let (NodeState::Secondary | NodeState::Catchingup, Some(primary), true) =
+            (keeper.state, upstream, keeper.connected)
+        {
+            (keeper.lsn, keeper.timeline, keeper.log) = (primary.lsn, primary.timeline, primary.log);
         }
     }
 
