@@ -50,6 +50,8 @@ pub enum NodeTest {
     OffLineage,
     /// Its keeper knows the transition, from the state reported as well as from the present goal.
     KeeperCan(NodeState),
+    /// Its keeper knows no transition from the state reported to the goal that it has.
+    Stuck,
 }
 
 /// What a rule asks of the group as a whole.
@@ -80,8 +82,6 @@ pub enum GroupTest {
     /// The other standbys to fetch WAL from exist and none of them is healthy.
     NoWalSource,
     GuardDataLoss(bool),
-    /// The candidate of a failover is silent.
-    CandidateSilent,
     /// The election chose this node; it has all the WAL that was found / it lacks some.
     ElectedWithAllWal(bool),
     /// Never true: the rule is listed and explained, and does not act.
@@ -162,6 +162,7 @@ impl NodeTest {
             InQuorum(false) => "is not in the replication quorum",
             DrainTimeExpired => "has had its time to drain",
             ReadyToStream => "is ready to stream WAL",
+            Stuck => "has a goal that its keeper cannot reach",
             OffLineage => "is on a timeline that the group has left",
         };
         String::from(fixed)
@@ -193,7 +194,6 @@ impl GroupTest {
             GuardDataLoss(false) => "guard_data_loss is off",
             ElectedWithAllWal(true) => "the election chose the node and it has all the WAL",
             ElectedWithAllWal(false) => "the election chose the node and it lacks WAL",
-            CandidateSilent => "the failover candidate is silent",
             Never => "never",
         };
         String::from(fixed)

@@ -318,9 +318,12 @@ fn log(view: &mut View, active: NodeId, text: &str) {
     let Some(row) = view.member(active).map(|member| &member.row) else { return };
     let line =
         alloc::format!("{text}, activeNode is {} and reported state \"{}\"", node_text(row), row.reported);
-    view.messages.push(line);
+    warn(view, &line);
 }
 
+/// Rows 305 and 313 may both get here in one call: what is said already is not repeated.
 fn warn(view: &mut View, text: &str) {
-    view.messages.push(String::from(text));
+    if !view.messages.iter().any(|message| message == text) {
+        view.messages.push(String::from(text));
+    }
 }

@@ -60,6 +60,7 @@ impl View<'_> {
             NodeTest::DrainTimeExpired => self.drain_time_expired(member),
             NodeTest::ReadyToStream => facts::ready_to_stream(row),
             NodeTest::OffLineage => self.off_lineage(row.id),
+            NodeTest::Stuck => !crate::edges::has_edge(row.generation, row.reported, row.goal),
             NodeTest::KeeperCan(goal) => self.keeper_can(row.id, goal),
         }
     }
@@ -106,7 +107,6 @@ impl View<'_> {
             }
             GroupTest::GuardDataLoss(wanted) => self.settings.guard_data_loss == wanted,
             GroupTest::ElectedWithAllWal(wanted) => scene.elected_with_all_wal == Some(wanted),
-            GroupTest::CandidateSilent => self.candidate().is_some_and(|candidate| self.is_silent(candidate)),
             GroupTest::Never => false,
         }
     }

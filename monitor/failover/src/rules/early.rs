@@ -44,13 +44,11 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         pos: 207,
-        node: &[
-            NodeTest::Reported(&[DemoteTimeout]),
-            NodeTest::GoalNot(&[DemoteTimeout, Demoted, Primary, Single]),
-        ],
+        node: &[NodeTest::Reported(&[DemoteTimeout]), NodeTest::Stuck],
         assign: &[(Who::Node, Demoted)],
         event: "Setting goal state of {node} to demoted after it demoted itself on losing contact.",
         summary: "a primary that fenced itself, and whose goal it cannot reach from there, is demoted",
+        differs: "Asks the keeper's table instead of naming goals: newer keepers can go to report_lsn.",
         ..ROW
     },
     Rule {

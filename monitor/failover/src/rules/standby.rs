@@ -64,14 +64,15 @@ pub const RULES: &[Rule] = &[
     Rule {
         pos: 306,
         node: &[
-            NodeTest::Reported(&[Secondary, Catchingup, JoinSecondary]),
-            NodeTest::Goal(&[Secondary, Catchingup, JoinSecondary]),
+            NodeTest::Reported(&[Secondary, Catchingup, JoinSecondary, Draining, DemoteTimeout, Demoted]),
+            NodeTest::Goal(&[Secondary, Catchingup, JoinSecondary, Draining, DemoteTimeout, Demoted]),
         ],
         primary: &[NodeTest::Goal(&[Draining, DemoteTimeout, Demoted]), NodeTest::Unhealthy],
         group: &[GroupTest::Nodes(Count::Two)],
         then: Then::Elect,
-        summary: "two nodes are left of a failover whose candidate was removed: elect among them",
-        differs: "Ours: upstream elects only among more than two nodes, and leaves these two without a primary.",
+        summary: "two nodes, the primary is stopped, and no candidate or one that fell silent: elect among them",
+        differs: "Ours: upstream elects only among more than two nodes. When the candidate is removed, or dies \
+            before it takes writes, it leaves the others without a primary; the old one has every write.",
         ..ROW
     },
     Rule {
@@ -82,15 +83,6 @@ pub const RULES: &[Rule] = &[
         event: "Setting goal state of {node} to secondary after {primary} converged to {primary_reported} and has \
             been marked healthy.",
         summary: "the new primary is there: follow it",
-        ..ROW
-    },
-    Rule {
-        pos: 308,
-        node: &[NodeTest::Converged(&[Draining, DemoteTimeout, Demoted])],
-        group: &[GroupTest::Nodes(Count::Two), GroupTest::CandidateSilent],
-        then: Then::Elect,
-        summary: "the candidate of two nodes dies before it took writes: the old primary, stopped, is elected again",
-        differs: "Ours: upstream keeps the old primary stopped until the candidate is back.",
         ..ROW
     },
     Rule {
