@@ -80,7 +80,14 @@ fn stopped(state: NodeState) -> bool {
     use NodeState::*;
     matches!(
         state,
-        Draining | DemoteTimeout | Demoted | Maintenance | PrepareMaintenance | JoinSecondary | Dropped | Init
+        Draining
+            | DemoteTimeout
+            | Demoted
+            | Maintenance
+            | PrepareMaintenance
+            | JoinSecondary
+            | Dropped
+            | Init
             | WaitStandby
     )
 }
