@@ -19,3 +19,5 @@ mod malformed;
 mod sessions;
 #[path = "sql/by_hand.rs"]
 mod by_hand;
+#[path = "sql/documentation.rs"]
+mod documentation;

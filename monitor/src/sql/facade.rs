@@ -157,7 +157,7 @@ impl Facade {
             match result {
                 Ok(done) => return Ok(done),
                 Err(Fail::Sql(e)) => return Err(e),
-                Err(Fail::Unknown) if !repeatable => return Err(lost()),
+                Err(Fail::Unknown) if !repeatable || left.is_zero() => return Err(lost()),
                 Err(_) if left.is_zero() && repeatable => return Err(no_leader()),
                 Err(_) if left.is_zero() => return Err(no_leader().detail("Nothing was done.")),
                 // Look again when the role changes, and every now and then: the leader that we

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use failover::{Call, Notice, Reply};
 use futures::FutureExt;
@@ -19,7 +20,9 @@ use super::types::{Column, Datum, PgType, RowSet};
 use super::wire::backend::Status;
 
 /// Prepared statements and portals that one session may hold.
-pub const MOST_STATEMENTS: usize = 1000;
+const MOST_STATEMENTS: usize = 1000;
+/// Bytes of statements and parameters that one session may hold.
+const MOST_BYTES: usize = 4 * 1024 * 1024;
 
 /// A prepared statement.
 #[derive(Clone)]
@@ -142,7 +145,11 @@ impl Session {
     fn open(&mut self, block: Block) {
         self.saved = Some(Saved { settings: self.ctx.settings.clone(), channels: self.channels.clone() });
         self.block = block;
-        self.ctx_mut().in_transaction = true;
+        // A number of its own: a rollback of the last one may still be on its way to the leader.
+        let number = self.facade.next_session.fetch_add(1, Ordering::Relaxed);
+        let ctx = self.ctx_mut();
+        ctx.transaction.session = number;
+        ctx.in_transaction = true;
     }
 
     /// Ends the block; gives what it wrote.
@@ -181,6 +188,22 @@ impl Session {
         if !made.is_empty() {
             self.facade.rollback(self.ctx.transaction);
         }
+    }
+
+    /// Whether the session may keep `more` bytes besides what it keeps already.
+    ///
+    /// # Errors
+    /// 53400.
+    pub fn check_room(&self, more: usize) -> Result<(), SqlError> {
+        let datum = |p: &Param| if let Datum::Text(text) = &p.value { text.len() } else { 16 };
+        let statements: usize = self.prepared.values().map(|p| p.planned.text.len()).sum();
+        let portals: usize = self.portals.values().flat_map(|p| &p.params).map(datum).sum();
+        let many = self.prepared.len() >= MOST_STATEMENTS || self.portals.len() >= MOST_STATEMENTS;
+        if many || statements + portals + more > MOST_BYTES {
+            return Err(SqlError::new("53400", "too many prepared statements or portals")
+                .hint("Close those that are not needed any more."));
+        }
+        Ok(())
     }
 
     /// An error was reported: the transaction, if there is one, is no good any more.

@@ -201,7 +201,7 @@ pub fn utf8(bytes: &[u8]) -> Result<&str, SqlError> {
 
 /// Whether values of the type can be sent in binary format.
 pub const fn has_binary_output(ty: PgType) -> bool {
-    !matches!(ty, PgType::Numeric | PgType::Interval)
+    !matches!(ty, PgType::Interval)
 }
 
 /// The binary form of a non-null value. A datum that does not fit its column's type is sent as the
@@ -228,7 +228,50 @@ pub fn write_binary(b: &mut BytesMut, datum: &Datum, ty: PgType) {
             b.put_u8(1);
             write_text(b, datum);
         }
+        PgType::Numeric => write_numeric(b, &to_text(datum)),
         _ => write_text(b, datum),
+    }
+}
+
+/// The binary form of a numeric: digits to the base 10,000 around the decimal point.
+fn write_numeric(b: &mut BytesMut, text: &str) {
+    const NAN: u16 = 0xC000;
+    let (negative, rest) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+    let (whole, fraction) = rest.split_once('.').unwrap_or((rest, ""));
+    let plain = |s: &str| s.bytes().all(|c| c.is_ascii_digit());
+    if !plain(whole) || !plain(fraction) || (whole.is_empty() && fraction.is_empty()) {
+        for word in [0, 0, NAN, 0] {
+            b.put_u16(word);
+        }
+        return;
+    }
+    let whole = whole.trim_start_matches('0');
+    let group = |chunk: &[u8]| chunk.iter().fold(0_i16, |n, c| n * 10 + i16::from(c - b'0'));
+    let head = whole.len() % 4;
+    let mut digits: Vec<i16> = Vec::new();
+    if head > 0 {
+        digits.push(group(&whole.as_bytes()[..head]));
+    }
+    digits.extend(whole.as_bytes()[head..].chunks(4).map(group));
+    let mut weight = digits.len() as i16 - 1;
+    let mut padded = fraction.as_bytes().to_vec();
+    padded.resize(fraction.len().next_multiple_of(4), b'0');
+    digits.extend(padded.chunks(4).map(group));
+    let zeros = digits.iter().take_while(|d| **d == 0).count();
+    digits.drain(..zeros);
+    weight -= zeros as i16;
+    while digits.last() == Some(&0) {
+        digits.pop();
+    }
+    if digits.is_empty() {
+        weight = 0;
+    }
+    b.put_i16(digits.len() as i16);
+    b.put_i16(weight);
+    b.put_u16(if negative && !digits.is_empty() { 0x4000 } else { 0 });
+    b.put_u16(fraction.len() as u16);
+    for digit in digits {
+        b.put_i16(digit);
     }
 }
 
@@ -384,4 +427,40 @@ pub fn record_text(row: &[Datum]) -> String {
     }
     text.push(')');
     text
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numerics_in_binary() {
+        let bytes = |text: &str| {
+            let mut b = BytesMut::new();
+            write_numeric(&mut b, text);
+            b.chunks(2).map(|c| i16::from_be_bytes([c[0], c[1]])).collect::<Vec<_>>()
+        };
+        // As PostgreSQL's numeric_send gives them.
+        assert_eq!(bytes("0"), [0, 0, 0, 0]);
+        assert_eq!(bytes("1.306457"), [3, 0, 0, 6, 1, 3064, 5700]);
+        assert_eq!(bytes("-12345.5"), [3, 1, 0x4000, 1, 1, 2345, 5000]);
+        assert_eq!(bytes("0.00012"), [2, -1, 0, 5, 1, 2000]);
+        assert_eq!(bytes("10000"), [1, 1, 0, 0, 1]);
+    }
+
+    #[test]
+    fn texts_of_values() {
+        let round = |ty, text: &str| to_text(&parse(ty, text).unwrap()).into_owned();
+        assert_eq!(round(PgType::Timestamptz, "2026-11-21 02:11:31.038110+01"), "2026-11-21 01:11:31.03811+00");
+        assert_eq!(round(PgType::Timestamptz, "2026-11-21"), "2026-11-21 00:00:00+00");
+        assert_eq!(round(PgType::Bool, " YES "), "t");
+        assert_eq!(round(PgType::PgLsn, "16/b374d848"), "16/B374D848");
+        assert_eq!(round(PgType::Int8, " -9223372036854775808 "), "-9223372036854775808");
+        assert_eq!(parse(PgType::Int4, "2147483648").unwrap_err().sqlstate, "22003");
+        assert_eq!(parse(PgType::Int4, "1.5").unwrap_err().sqlstate, "22P02");
+        assert_eq!(record_text(&[Datum::Null, Datum::Text(String::new()), Datum::Text("a \"b".into())]), "(,\"\",\"a \"\"b\")");
+        assert_eq!(float_text(1e20), "1e+20");
+        assert_eq!(float_text(0.5), "0.5");
+    }
 }

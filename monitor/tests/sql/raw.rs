@@ -261,14 +261,4 @@ impl Client {
         self.send(&all).await;
         self.answer().await
     }
-
-    /// Registers a node outside a transaction and reports its first state.
-    pub async fn register(&mut self, name: &str, port: u16) -> String {
-        let answer = self
-            .simple(&format!(
-                "SELECT * FROM pgautofailover.register_node('default', 'localhost', {port}, 'postgres', '{name}', 777)"
-            ))
-            .await;
-        answer.row()[0].to_string()
-    }
 }

@@ -9,7 +9,9 @@ mod utility;
 
 use sqlparser::ast::Statement;
 use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
+use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::error::SqlError;
 use super::function::Function;
@@ -173,17 +175,26 @@ pub fn plan(query: &str, piece: &Piece, oids: &[u32], test_mode: bool) -> Result
 fn parse(query: &str, piece: &Piece) -> Result<Statement, SqlError> {
     let starts_query = matches!(
         piece.tokens.first().map(|t| &t.token),
-        Some(sqlparser::tokenizer::Token::LParen | sqlparser::tokenizer::Token::Word(_))
+        Some(Token::LParen | Token::Word(_))
     );
     if !starts_query {
         return Err(lex::syntax_error(query, piece.tokens.first()));
     }
     let dialect = PostgreSqlDialect {};
-    let mut parser = Parser::new(&dialect).with_tokens_with_locations(piece.tokens.clone());
+    let mut tokens = piece.tokens.clone();
+    if let Some(Token::Word(word)) = tokens.first().map(|t| &t.token)
+        && word.keyword == Keyword::TABLE
+        && word.quote_style.is_none()
+    {
+        // `TABLE x`, which sqlparser does not take at the start: `SELECT * FROM x`.
+        let all = [Token::make_keyword("SELECT"), Token::Mul, Token::make_keyword("FROM")];
+        tokens.splice(..1, all.map(TokenWithSpan::wrap));
+    }
+    let mut parser = Parser::new(&dialect).with_tokens_with_locations(tokens);
     match parser.parse_statement() {
         Ok(statement) => {
             let next = parser.peek_token();
-            if next.token == sqlparser::tokenizer::Token::EOF {
+            if next.token == Token::EOF {
                 Ok(statement)
             } else {
                 Err(lex::syntax_error(query, Some(&next)))
@@ -205,4 +216,52 @@ fn error_location(message: &str) -> Option<(u64, u64)> {
     let (_, tail) = message.rsplit_once(" at Line: ")?;
     let (line, column) = tail.split_once(", Column: ")?;
     Some((line.trim().parse().ok()?, column.trim().parse().ok()?))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn plan_all(text: &str) -> Result<Vec<Planned>, SqlError> {
+        split(text)?.iter().map(|piece| plan(text, piece, &[], true)).collect()
+    }
+
+    /// Pieces of statements, to be strung together in any way.
+    const WORDS: &[&str] = &[
+        "SELECT", "FROM", "WHERE", "SET", "ALTER", "SYSTEM", "DATABASE", "BEGIN", "COMMIT", "ROLLBACK", "TO", "=", ",",
+        "(", ")", "*", ";", "$1", "$9", "'a'", "\"x\"", "1", "-", "::", "int", "pgautofailover", ".", "node_active",
+        "get_nodes", "=>", ":=", "AS", "x", "ORDER", "BY", "LIMIT", "AND", "NULL", "RESET", "ALL", "SHOW", "LISTEN",
+        "UPDATE", "node", "RETURNING", "CREATE", "EXTENSION", "IF", "NOT", "EXISTS", "TABLE", "VALUES", "WITH", "\u{e9}",
+        "$$", "E'", "/*", "--", "\n", "register_node", "remove_node", "'default'", "CAST", "CASE",
+    ];
+
+    proptest! {
+        #[test]
+        fn planning_never_panics(text in "\\PC{0,80}") {
+            let _ = plan_all(&text);
+        }
+
+        #[test]
+        fn planning_word_salad_never_panics(words in proptest::collection::vec(proptest::sample::select(WORDS), 0..25)) {
+            let _ = plan_all(&words.join(" "));
+        }
+    }
+
+    #[test]
+    fn calls_are_planned_without_the_engine() {
+        for text in [
+            "SELECT * FROM pgautofailover.node_active($1, $2, $3, $4::pgautofailover.replication_state, $5, $6, $7, $8)",
+            "SELECT * FROM pgautofailover.get_nodes($1, $2) WHERE node_id = $3",
+            "SELECT * FROM pgautofailover.get_other_nodes($1) ORDER BY node_id",
+            "SELECT default_version, installed_version  FROM pg_available_extensions WHERE name = $1",
+            "select pgautofailover.synchronous_standby_names($1, $2)",
+        ] {
+            let planned = plan_all(text).unwrap();
+            assert!(!matches!(planned[0].plan, Plan::Query(_)), "{text}");
+            assert!(!planned[0].param_oids.contains(&0), "{text}: {:?}", planned[0].param_oids);
+        }
+    }
 }

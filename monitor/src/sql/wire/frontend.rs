@@ -118,30 +118,30 @@ impl Reader {
 /// Takes one complete message off `buffer`; `None` when more bytes are needed.
 ///
 /// # Errors
-/// 08P01, after which the connection has lost its framing and must be closed. The second member
-/// says whether framing was kept (a well-framed message with a bad body).
-pub fn decode(buffer: &mut BytesMut, limit: usize) -> Result<Option<Frontend>, (SqlError, bool)> {
+/// 08P01. With the message's type when the frame was whole and only its body wrong; without it the
+/// framing is lost and the connection must be closed.
+pub fn decode(buffer: &mut BytesMut, limit: usize) -> Result<Option<Frontend>, (SqlError, Option<u8>)> {
     if buffer.len() < 5 {
         return Ok(None);
     }
     let kind = buffer[0];
     let length = u32::from_be_bytes([buffer[1], buffer[2], buffer[3], buffer[4]]) as usize;
     if !b"QPBDCEHSXpdcfF".contains(&kind) {
-        return Err((violation(format!("invalid frontend message type {kind}")), false));
+        return Err((violation(format!("invalid frontend message type {kind}")), None));
     }
     if length < 4 {
-        return Err((violation("invalid message length"), false));
+        return Err((violation("invalid message length"), None));
     }
     if length > limit {
         let text = format!("message of {length} bytes exceeds the limit of {limit}");
-        return Err((violation(text), false));
+        return Err((violation(text), None));
     }
     if buffer.len() < length + 1 {
         return Ok(None);
     }
     let mut frame = buffer.split_to(length + 1);
     frame.advance(5);
-    body(kind, frame.freeze()).map(Some).map_err(|e| (e, true))
+    body(kind, frame.freeze()).map(Some).map_err(|e| (e, Some(kind)))
 }
 
 fn body(kind: u8, body: Bytes) -> Result<Frontend, SqlError> {

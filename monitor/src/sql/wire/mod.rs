@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod connection;
+mod extended;
 pub mod frontend;
 pub mod scram;
 pub mod server;
