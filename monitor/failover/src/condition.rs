@@ -82,6 +82,8 @@ pub enum GroupTest {
     /// The other standbys to fetch WAL from exist and none of them is healthy.
     NoWalSource,
     GuardDataLoss(bool),
+    /// Some node is being promoted.
+    Promotion(bool),
     /// The election chose this node; it has all the WAL that was found / it lacks some.
     ElectedWithAllWal(bool),
     /// Never true: the rule is listed and explained, and does not act.
@@ -194,6 +196,8 @@ impl GroupTest {
             GuardDataLoss(false) => "guard_data_loss is off",
             ElectedWithAllWal(true) => "the election chose the node and it has all the WAL",
             ElectedWithAllWal(false) => "the election chose the node and it lacks WAL",
+            Promotion(true) => "a node is being promoted",
+            Promotion(false) => "no node is being promoted",
             Never => "never",
         };
         String::from(fixed)

@@ -103,7 +103,8 @@ fn call(view: &mut View) -> Ballot {
         }
         if view.is_silent(member) {
             // The former primary is not among those that its own commits waited for.
-            if row.replication_quorum && row.reported != ReportLsn && !facts::former_primary(row) {
+            let former = facts::former_primary(row) || row.reported.is_writable();
+            if row.replication_quorum && row.reported != ReportLsn && !former {
                 ballot.silent.push(id);
             }
             continue;
@@ -115,7 +116,9 @@ fn call(view: &mut View) -> Ballot {
             ballot.candidates.push(id);
             continue;
         }
-        if row.goal == ReportLsn {
+        // One on its way to maintenance streams until it has said that it stopped.
+        let streams = matches!(row.reported, Secondary | Catchingup);
+        if row.goal == ReportLsn || (row.replication_quorum && streams && facts::in_maintenance(row)) {
             ballot.waiting += 1;
             continue;
         }
@@ -226,11 +229,15 @@ fn elect(view: &mut View, active: NodeId, primary: Option<NodeId>, ballot: &Ball
         None if all_wal => alloc::format!("and {reported} nodes reported their LSN position."),
         None => alloc::format!("after {reported} nodes reported their LSN position."),
     };
-    [375, 377]
-        .into_iter()
-        .filter_map(rules::by_pos)
-        .find(|rule| view.holds(&scene, rule))
-        .is_some_and(|rule| view.fire(&scene, rule))
+    let mut first = |numbers: [u16; 2]| {
+        let mut rows = numbers.into_iter().filter_map(rules::by_pos);
+        rows.find(|rule| view.holds(&scene, rule)).is_some_and(|rule| view.fire(&scene, rule))
+    };
+    let elected = first([375, 377]);
+    if elected && primary != Some(selected) {
+        first([376, 378]);
+    }
+    elected
 }
 
 /// Refuses when even the best standby is too far behind the old primary.

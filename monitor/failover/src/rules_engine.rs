@@ -107,6 +107,7 @@ impl View<'_> {
             }
             GroupTest::GuardDataLoss(wanted) => self.settings.guard_data_loss == wanted,
             GroupTest::ElectedWithAllWal(wanted) => scene.elected_with_all_wal == Some(wanted),
+            GroupTest::Promotion(wanted) => self.candidate().is_some() == wanted,
             GroupTest::Never => false,
         }
     }

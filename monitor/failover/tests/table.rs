@@ -83,6 +83,7 @@ const CHECKED_AT_RUN_TIME: &[(u16, Who)] = &[
     (351, Who::Primary),
     (347, Who::Primary),
     (344, Who::Primary),
+    // KeeperCan stands in the row; one of the two is possible from every writable state but single.
     // Back from maintenance: the call has checked the state.
     (116, Who::Node),
     (117, Who::Node),

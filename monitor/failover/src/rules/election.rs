@@ -132,12 +132,30 @@ pub const RULES: &[Rule] = &[
         ..ROW
     },
     Rule {
+        pos: 376,
+        primary: &[NodeTest::Goal(crate::NodeState::WRITABLE), NodeTest::KeeperCan(Draining)],
+        assign: &[(Who::Primary, Draining)],
+        event: "Setting goal state of {primary} to draining after {node} got selected as the failover candidate.",
+        summary: "a primary that was not drained before the election is drained with its outcome",
+        differs: "Ours: upstream leaves it its goal, and it goes on as a primary when it comes back.",
+        ..ROW
+    },
+    Rule {
         pos: 377,
         group: &[GroupTest::ElectedWithAllWal(false)],
         assign: &[(Who::Node, FastForward)],
         event: ELECTED,
         summary: "the chosen node first fetches the WAL that it lacks from a standby that has it",
         differs: "Never from itself, and only when a healthy standby in report_lsn has the WAL.",
+        ..ROW
+    },
+    Rule {
+        pos: 378,
+        primary: &[NodeTest::Goal(crate::NodeState::WRITABLE), NodeTest::KeeperCan(Demoted)],
+        assign: &[(Who::Primary, Demoted)],
+        event: "Setting goal state of {primary} to demoted after {node} got selected as the failover candidate.",
+        summary: "a primary that cannot drain is demoted with the outcome of the election",
+        differs: "Ours, see row 376: from wait_primary there is no transition to draining.",
         ..ROW
     },
 ];

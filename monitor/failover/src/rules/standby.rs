@@ -79,19 +79,25 @@ pub const RULES: &[Rule] = &[
         pos: 307,
         node: &[NodeTest::Converged(&[ReportLsn])],
         primary: &[NodeTest::Converged(&[WaitPrimary, JoinPrimary]), NodeTest::Healthy],
+        group: &[GroupTest::Promotion(false)],
         assign: &[(Who::Node, Secondary)],
         event: "Setting goal state of {node} to secondary after {primary} converged to {primary_reported} and has \
             been marked healthy.",
         summary: "the new primary is there: follow it",
+        differs: "Upstream lets a sealed standby follow an old primary that comes back while another node is being \
+            promoted: it acknowledges writes that the new primary does not have.",
         ..ROW
     },
     Rule {
         pos: 309,
         node: &[NodeTest::Converged(&[ReportLsn])],
         primary: &[NodeTest::Converged(&[Primary]), NodeTest::Healthy],
+        group: &[GroupTest::Promotion(false)],
         assign: &[(Who::Node, Secondary)],
         event: "Setting goal state of {node} to secondary after {primary} got selected as the failover candidate.",
         summary: "the primary is there: follow it",
+        differs: "Upstream lets a sealed standby follow an old primary that comes back while another node is being \
+            promoted: it acknowledges writes that the new primary does not have.",
         ..ROW
     },
     Rule {
@@ -113,6 +119,7 @@ pub const RULES: &[Rule] = &[
         pos: 315,
         node: &[NodeTest::Converged(&[WaitStandby])],
         primary: &[NodeTest::Converged(&[WaitPrimary, JoinPrimary])],
+        group: &[GroupTest::Promotion(false)],
         assign: &[(Who::Node, Catchingup)],
         event: "Setting goal state of {node} to catchingup after {primary} converged to {primary_reported}.",
         summary: "the primary is ready for a new standby",
@@ -122,6 +129,7 @@ pub const RULES: &[Rule] = &[
         pos: 317,
         node: &[NodeTest::Converged(&[WaitStandby]), NodeTest::InQuorum(true)],
         primary: &[NodeTest::Converged(&[Primary])],
+        group: &[GroupTest::Promotion(false)],
         assign: &[(Who::Node, Catchingup), (Who::Primary, ApplySettings)],
         event: TO_CATCHINGUP_AND_PRIMARY,
         summary: "a new standby of the quorum: the primary adds it to synchronous_standby_names",
@@ -132,6 +140,7 @@ pub const RULES: &[Rule] = &[
         pos: 319,
         node: &[NodeTest::Converged(&[WaitStandby]), NodeTest::InQuorum(false)],
         primary: &[NodeTest::Converged(&[Primary])],
+        group: &[GroupTest::Promotion(false)],
         assign: &[(Who::Node, Catchingup)],
         event: "Setting goal state of {node} to catchingup.",
         summary: "a new asynchronous standby",
@@ -158,10 +167,11 @@ pub const RULES: &[Rule] = &[
             NodeTest::Unhealthy,
         ],
         group: &[GroupTest::Nodes(Count::Two), GroupTest::Within(Threshold::Promote)],
-        assign: &[(Who::Node, PreparePromotion)],
-        event: "Setting goal state of {node} to prepare_promotion after {primary} became unhealthy.",
+        assign: &[(Who::Node, PreparePromotion), (Who::Primary, Demoted)],
+        event: "Setting goal state of {primary} to demoted and {node} to prepare_promotion after {primary} became \
+            unhealthy.",
         summary: "the primary of two nodes fails before it became synchronous again: promote the secondary",
-        differs: "Also for a primary that was on its way from wait_primary to primary or apply_settings: upstream             has no row for it, and waits for ever. Two nodes only: with more, the election decides. Distance as             in row 325.",
+        differs: "Also for a primary that was on its way from wait_primary to primary or apply_settings: upstream             has no row for it, and waits for ever. The primary is told to stop at once. Two nodes only: with more, the election decides. Distance as             in row 325.",
         ..ROW
     },
     Rule {
@@ -282,6 +292,16 @@ pub const RULES: &[Rule] = &[
         ..ROW
     },
     Rule {
+        pos: 340,
+        node: &[NodeTest::Converged(&[PreparePromotion])],
+        primary: &[NodeTest::Reported(&[Primary, WaitPrimary, JoinPrimary, ApplySettings]), NodeTest::Goal(&[Demoted])],
+        assign: &[(Who::Node, StopReplication)],
+        event: "Setting goal state of {node} to stop_replication after {node} converged to prepare_promotion.",
+        summary: "the old primary has been told to stop: promote; row 349 waits for it",
+        differs: "Ours, see row 376.",
+        ..ROW
+    },
+    Rule {
         pos: 341,
         node: &[NodeTest::Converged(&[PreparePromotion])],
         primary: &[NodeTest::Exists(false)],
@@ -343,11 +363,11 @@ pub const RULES: &[Rule] = &[
     Rule {
         pos: 349,
         node: &[NodeTest::Converged(&[StopReplication])],
-        primary: &[NodeTest::Reported(&[WaitPrimary]), NodeTest::Goal(&[WaitPrimary, Demoted])],
+        primary: &[NodeTest::Reported(&[Primary, WaitPrimary, JoinPrimary, ApplySettings]), NodeTest::Goal(&[WaitPrimary, Demoted])],
         group: &[GroupTest::WaitedDemoteTimeout],
         assign: &[(Who::Node, WaitPrimary), (Who::Primary, Demoted)],
         event: DEMOTE_EXPIRED,
-        summary: "a primary that was in wait_primary is presumed dead: take writes",
+        summary: "a primary that could not drain is presumed dead: take writes",
         differs: "The primary is told to stop earlier, see row 337; one that does stop ends the wait by row 348.",
         ..ROW
     },
@@ -386,6 +406,7 @@ pub const RULES: &[Rule] = &[
         pos: 355,
         node: &[NodeTest::Converged(&[Demoted])],
         primary: &[NodeTest::Reported(&[WaitPrimary, JoinPrimary]), NodeTest::Goal(&[Primary]), NodeTest::Healthy],
+        group: &[GroupTest::Promotion(false)],
         assign: &[(Who::Node, Catchingup)],
         event: "Setting goal state of {node} to catchingup after it converged to demotion and {primary} converged to \
             primary.",
@@ -396,6 +417,7 @@ pub const RULES: &[Rule] = &[
         pos: 357,
         node: &[NodeTest::Converged(&[Demoted])],
         primary: &[NodeTest::Converged(&[WaitPrimary, JoinPrimary, Primary]), NodeTest::Healthy],
+        group: &[GroupTest::Promotion(false)],
         assign: &[(Who::Node, Catchingup)],
         event: "Setting goal state of {node} to catchingup after it converged to demotion and {primary} converged to \
             {primary_reported}.",
@@ -406,19 +428,25 @@ pub const RULES: &[Rule] = &[
         pos: 359,
         node: &[NodeTest::Converged(&[JoinSecondary])],
         primary: &[NodeTest::Reported(&[WaitPrimary]), NodeTest::Goal(&[WaitPrimary, Primary])],
+        group: &[GroupTest::Promotion(false)],
         assign: &[(Who::Node, Secondary)],
         then: Then::ReviewPrimary,
         event: "Setting goal state of {node} to secondary after {primary} converged to wait_primary.",
         summary: "the new primary takes writes: follow it, and see whether it can be synchronous",
+        differs: "Upstream lets a sealed standby follow an old primary that comes back while another node is being \
+            promoted: it acknowledges writes that the new primary does not have.",
         ..ROW
     },
     Rule {
         pos: 361,
         node: &[NodeTest::Converged(&[JoinSecondary])],
         primary: &[NodeTest::Converged(&[Primary])],
+        group: &[GroupTest::Promotion(false)],
         assign: &[(Who::Node, Secondary)],
         event: "Setting goal state of {node} to secondary after {primary} converged to primary.",
         summary: "the new primary is there: follow it",
+        differs: "Upstream lets a sealed standby follow an old primary that comes back while another node is being \
+            promoted: it acknowledges writes that the new primary does not have.",
         ..ROW
     },
 ];
