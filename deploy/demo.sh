@@ -127,6 +127,14 @@ cleanup() {
     for file in "$dir"/*.pid; do
         [ -f "$file" ] && murder "$(basename "$file" .pid)"
     done
+    # What was in the foreground when Ctrl-C came: everything that names our directory.
+    for file in $(grep -las -- "$dir/" /proc/[0-9]*/cmdline); do
+        pid=${file#/proc/}
+        pid=${pid%/cmdline}
+        # Word splitting is wanted: a list of numbers.
+        # shellcheck disable=SC2046
+        [ "$pid" = $$ ] || kill -KILL $(tree "$pid") 2>/dev/null
+    done
     if [ "$status" != 0 ] && [ "$status" != 130 ] && [ -n "$(ls "$dir/log")" ]; then
         say
         say "the last lines of the logs:"
