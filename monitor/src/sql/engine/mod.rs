@@ -1,6 +1,21 @@
 //! The read tier: free SELECTs over the replicated state and a small `pg_catalog`.
+//!
+//! A statement goes through three steps. `translate` resolves names and types against `catalog`
+//! and writes SQL for SQLite; `pool` brings the tables that it reads up to the view (`mirror`,
+//! `catalog::content`); SQLite runs it with the functions of `functions`, and the result is typed
+//! by what the translation knows.
 
+mod catalog;
+mod functions;
+mod mirror;
+mod pool;
+mod run;
 pub mod session_view;
+mod translate;
+mod ty;
+mod value;
+
+use std::sync::Arc;
 
 use sqlparser::ast::Statement;
 
@@ -8,6 +23,7 @@ use super::backend::ReadView;
 use super::error::SqlError;
 use super::function::Function;
 use super::types::{Column, Datum, PgType, RowSet};
+use ty::Ty;
 
 pub use session_view::{SessionView, SettingView};
 
@@ -21,13 +37,15 @@ pub struct Param {
 /// Answers SELECT, VALUES and TABLE statements.
 pub struct Engine {
     functions: &'static [Function],
+    pool: pool::Pool,
+    plans: run::Plans,
 }
 
 impl Engine {
     /// `functions`: the API. Its reading functions may be called inside queries, and all of them
     /// are rows of `pg_proc`.
     pub fn new(functions: &'static [Function]) -> Engine {
-        Engine { functions }
+        Engine { functions, pool: pool::Pool::new(functions), plans: run::Plans::default() }
     }
 
     /// Runs a query. It blocks the thread for as long as the query takes (five seconds at most).
@@ -38,8 +56,13 @@ impl Engine {
         statement: &Statement,
         params: &[Param],
     ) -> Result<RowSet, SqlError> {
-        let _ = (view, session, statement, params, self.functions.len());
-        Err(SqlError::new("0A000", "this statement is not supported"))
+        let types: Vec<Ty> = params.iter().map(|p| Ty::from_wire(p.ty)).collect();
+        let plan = self.plan(view, session, statement, &types)?;
+        if plan.params.len() > params.len() {
+            let message = format!("there is no parameter ${}", params.len() + 1);
+            return Err(SqlError::new("42P02", message));
+        }
+        self.pool.with(|reader| run::run(reader, &plan, view, session, params))
     }
 
     /// The columns that `query` would give.
@@ -50,8 +73,9 @@ impl Engine {
         statement: &Statement,
         param_types: &[PgType],
     ) -> Result<Vec<Column>, SqlError> {
-        let _ = (view, session, statement, param_types);
-        Err(SqlError::new("0A000", "this statement is not supported"))
+        let types: Vec<Ty> = param_types.iter().copied().map(Ty::from_wire).collect();
+        let plan = self.plan(view, session, statement, &types)?;
+        Ok(run::columns(&plan))
     }
 
     /// The types of the `$n` parameters: the declared ones, and where a declared one is `Unknown`
@@ -63,7 +87,17 @@ impl Engine {
         statement: &Statement,
         declared: &[PgType],
     ) -> Result<Vec<PgType>, SqlError> {
-        let _ = (view, session, statement, declared);
-        Err(SqlError::new("0A000", "this statement is not supported"))
+        let types: Vec<Ty> = declared.iter().copied().map(Ty::from_wire).collect();
+        Ok(self.plan(view, session, statement, &types)?.params.iter().map(|t| t.wire()).collect())
+    }
+
+    fn plan(
+        &self,
+        view: &ReadView,
+        session: &SessionView,
+        statement: &Statement,
+        types: &[Ty],
+    ) -> Result<Arc<translate::Plan>, SqlError> {
+        self.plans.get(self.functions, view, session, statement, types)
     }
 }
