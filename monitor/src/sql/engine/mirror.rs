@@ -197,5 +197,8 @@ fn replica_row(r: &ReplicaRow) -> Vec<Value> {
 
 /// The rows of `pgautofailover.fsm`.
 pub fn fsm_rows() -> Vec<Vec<Value>> {
-    Vec::new()
+    let row = |r: failover::render::FsmRow| {
+        vec![int(r.pos), text(r.section), text(&r.condition), text(&r.assignments), text(r.summary)]
+    };
+    failover::render::fsm_rows().into_iter().map(row).collect()
 }

@@ -51,6 +51,19 @@ pub struct Relation {
     pub source: Source,
 }
 
+impl Relation {
+    /// The column of the primary key.
+    pub fn key(&self) -> Option<&'static str> {
+        match (self.schema.as_str(), self.name.as_str()) {
+            ("pgautofailover", "node") => Some("nodeid"),
+            ("pgautofailover", "event") => Some("eventid"),
+            ("pgautofailover", "formation") => Some("formationid"),
+            ("pg_catalog", _) if self.columns.first().is_some_and(|c| c.name == "oid") => Some("oid"),
+            _ => None,
+        }
+    }
+}
+
 /// Every relation.
 pub struct Registry {
     pub relations: Vec<Relation>,

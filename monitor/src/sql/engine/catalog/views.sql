@@ -60,7 +60,7 @@ SELECT pg_catalog.current_database(), n.nspname, c.relname, a.attname, a.attnum,
        CASE WHEN t.typname IN ('int2', 'int4', 'int8') THEN 2 END,
        CASE WHEN t.typname IN ('int2', 'int4', 'int8') THEN 0 END,
        CASE WHEN t.typname = 'timestamptz' THEN 6 END,
-       NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+       NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
        pg_catalog.current_database(), tn.nspname, t.typname, NULL, NULL, NULL, NULL, a.attnum::text, 'NO', 'NO', NULL,
        NULL, NULL, NULL, NULL, 'NO', 'NEVER', NULL, CASE WHEN c.relkind = 'r' THEN 'YES' ELSE 'NO' END
   FROM pg_catalog.pg_attribute a

@@ -16,7 +16,6 @@ pub fn register(c: &Connection) -> Result<()> {
     strict(c, "pg_quote_ident", 1, |a| Ok(text_value(quote_ident(text_arg(a, 0)))))?;
     strict(c, "pg_quote_literal", 1, |a| Ok(text_value(quote_literal(text_arg(a, 0)))))?;
     strict(c, "pg_to_hex", 1, |a| Ok(text_value(format!("{:x}", int_arg(a, 0)))))?;
-    strict(c, "pg_md5", 1, |_| Err(super::super::translate::unsupported("md5")))?;
     loose(c, "pg_substr", 3, |a| {
         if is_null(a, 0) || is_null(a, 1) {
             return Ok(Value::Null);

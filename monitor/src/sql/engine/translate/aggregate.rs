@@ -45,20 +45,22 @@ impl Translator<'_> {
                 scope.in_aggregate += 1;
             }
         }
-        let result = self.aggregate_inner(name, function, list);
+        let result = self.aggregate_inner(name, function, list).and_then(|call| {
+            let filter = match &function.filter {
+                Some(condition) => {
+                    let sx = self.expr(condition)?;
+                    format!(" FILTER (WHERE {})", self.condition(sx, "FILTER")?.sql)
+                }
+                None => String::new(),
+            };
+            Ok((call, filter))
+        });
         if let Some(scope) = self.scopes.last_mut()
             && function.over.is_none()
         {
             scope.in_aggregate -= 1;
         }
-        let (call, ty, after) = result?;
-        let filter = match &function.filter {
-            Some(condition) => {
-                let sx = self.expr(condition)?;
-                format!(" FILTER (WHERE {})", self.condition(sx, "FILTER")?.sql)
-            }
-            None => String::new(),
-        };
+        let ((call, ty, after), filter) = result?;
         let over = match &function.over {
             Some(window) => self.window(window)?,
             None => String::new(),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use super::{Sx, Translator, quote, unsupported};
+use super::{Sx, Translator, quote};
 use crate::sql::engine::ty::Ty;
 use crate::sql::error::SqlError;
 
@@ -160,7 +160,6 @@ impl Translator<'_> {
                 }
                 _ => return Err(missing(None, name, args)),
             },
-            ("make_interval", _) => return Err(unsupported("make_interval")),
             _ => return Ok(None),
         }))
     }

@@ -112,6 +112,7 @@ impl Translator<'_> {
         let (from_code, to_code) = (quote(&from.code()), quote(&to.code()));
         let sql = match (from, to) {
             (a, b) if a == b || (a.is_string() && b.is_string()) => inner,
+            (a, b) if (a.is_oid() || a.is_int()) && (b.is_oid() || b.is_int()) && (a.is_oid() || b.is_oid()) => inner,
             (Ty::Int2, Ty::Int4 | Ty::Int8) | (Ty::Int4, Ty::Int8) => inner,
             (Ty::Bool, Ty::Int4) | (Ty::Timestamptz, Ty::Timestamp) | (Ty::Timestamp, Ty::Timestamptz) => inner,
             (Ty::Int4, Ty::Bool) => format!("({inner} <> 0)"),

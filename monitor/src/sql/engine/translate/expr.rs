@@ -153,6 +153,13 @@ impl Translator<'_> {
                 }
                 self.builtin_or_missing(name, args)
             }
+            Expr::Overlay { expr, overlay_what, overlay_from, overlay_for } => {
+                let mut args = vec![self.expr(expr)?, self.expr(overlay_what)?, self.expr(overlay_from)?];
+                if let Some(length) = overlay_for {
+                    args.push(self.expr(length)?);
+                }
+                self.builtin_or_missing("overlay", args)
+            }
             Expr::Ceil { expr, .. } => {
                 let sx = self.expr(expr)?;
                 self.builtin_or_missing("ceil", vec![sx])

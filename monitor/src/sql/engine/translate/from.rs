@@ -197,7 +197,7 @@ impl Translator<'_> {
         let columns = columns
             .map(|((name, ty), sql)| Column { name, sql, ty, hidden: false, merged: false })
             .collect();
-        self.push(Item { name, schema, columns })
+        self.push(Item { name, schema, columns, key: None })
     }
 
     fn push(&mut self, item: Item) -> Result<(), SqlError> {
@@ -236,7 +236,8 @@ impl Translator<'_> {
             columns.push(Column { name, sql, ty: def.ty, hidden, merged: false });
         }
         let item_schema = alias.is_none().then(|| relation.schema.clone());
-        self.push(Item { name: shown, schema: item_schema, columns })?;
+        let key = relation.key().map(|k| format!("{sql_name}.\"{k}\""));
+        self.push(Item { name: shown, schema: item_schema, columns, key })?;
         match relation.source {
             Source::View(query) => {
                 let body = self.view(query, relation)?;
@@ -259,7 +260,8 @@ impl Translator<'_> {
         let types: Vec<Ty> = relation.columns.iter().map(|c| c.ty).collect();
         let body = body?;
         if body.columns.len() != types.len() {
-            return Err(SqlError::new("XX000", format!("view {} is malformed", relation.name)));
+            let message = format!("view {} has {} columns, not {}", relation.name, body.columns.len(), types.len());
+            return Err(SqlError::new("XX000", message));
         }
         self.retype(body, &types)
     }
@@ -324,7 +326,7 @@ impl Translator<'_> {
             let name = names.next().unwrap_or_default();
             columns.push(Column { name, sql: format!("({sql_name}.key + 1)"), ty: Ty::Int8, hidden: false, merged: false });
         }
-        self.push(Item { name: shown, schema: None, columns })?;
+        self.push(Item { name: shown, schema: None, columns, key: None })?;
         Ok(format!("json_each({}) AS {sql_name}", rows.sql))
     }
 

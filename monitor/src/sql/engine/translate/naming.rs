@@ -1,6 +1,6 @@
 //! The names of output columns, and ORDER BY terms.
 
-use sqlparser::ast::{Expr, OrderBy, OrderByExpr, OrderByKind, OrderBySort, Value};
+use sqlparser::ast::{Expr, OrderBy, OrderByExpr, OrderByKind, OrderBySort};
 
 use super::{fold, qualified, unsupported};
 use crate::sql::engine::ty::Ty;
@@ -8,53 +8,52 @@ use crate::sql::error::SqlError;
 
 /// The name that PostgreSQL gives to an output column without an alias.
 pub fn column_name(expr: &Expr) -> String {
-    figure(expr).unwrap_or_else(|| "?column?".to_string())
+    figure(expr).map(|f| f.0).unwrap_or_else(|| "?column?".to_string())
 }
 
-fn figure(expr: &Expr) -> Option<String> {
-    Some(match expr {
-        Expr::Identifier(ident) => fold(ident),
-        Expr::CompoundIdentifier(parts) => fold(parts.last()?),
+/// A name, and whether it is a strong one: a cast or a CASE lends its own name to what has none or
+/// a weak one.
+fn figure(expr: &Expr) -> Option<(String, bool)> {
+    let strong = |name: &str| Some((name.to_string(), true));
+    let weak = |name: &str| Some((name.to_string(), false));
+    match expr {
+        Expr::Identifier(ident) => strong(&fold(ident)),
+        Expr::CompoundIdentifier(parts) => strong(&fold(parts.last()?)),
         Expr::CompoundFieldAccess { root, access_chain } => match access_chain.last() {
-            Some(sqlparser::ast::AccessExpr::Dot(Expr::Identifier(ident))) => fold(ident),
-            _ => return figure(root),
+            Some(sqlparser::ast::AccessExpr::Dot(Expr::Identifier(ident))) => strong(&fold(ident)),
+            _ => figure(root),
         },
-        Expr::Nested(inner) | Expr::Collate { expr: inner, .. } => return figure(inner),
-        Expr::AtTimeZone { .. } => "timezone".to_string(),
-        Expr::Function(f) => qualified(&f.name).ok()?.1,
+        Expr::Nested(inner) | Expr::Collate { expr: inner, .. } => figure(inner),
+        Expr::AtTimeZone { .. } => strong("timezone"),
+        Expr::Function(f) => strong(&qualified(&f.name).ok()?.1),
         Expr::Cast { expr, data_type, .. } => {
-            return figure(expr).or_else(|| super::datatype::type_name(data_type));
+            figure(expr).filter(|f| f.1).or_else(|| weak(&super::datatype::type_name(data_type)?))
         }
-        Expr::TypedString(typed) => super::datatype::type_name(&typed.data_type)?,
-        Expr::Interval(_) => "interval".to_string(),
+        Expr::TypedString(typed) => weak(&super::datatype::type_name(&typed.data_type)?),
+        Expr::Interval(_) => weak("interval"),
         Expr::Case { else_result, .. } => {
-            let named = else_result.as_deref().and_then(|e| match e {
-                Expr::Value(_) => None,
-                e => figure(e),
-            });
-            named.unwrap_or_else(|| "case".to_string())
+            else_result.as_deref().and_then(figure).filter(|f| f.1).or_else(|| weak("case"))
         }
-        Expr::Exists { .. } => "exists".to_string(),
-        Expr::Subquery(query) => return subquery_name(query),
-        Expr::Array(_) => "array".to_string(),
-        Expr::Tuple(_) => "row".to_string(),
-        Expr::Extract { .. } => "extract".to_string(),
-        Expr::Position { .. } => "position".to_string(),
-        Expr::Substring { .. } => "substring".to_string(),
-        Expr::Overlay { .. } => "overlay".to_string(),
-        Expr::Ceil { .. } => "ceil".to_string(),
-        Expr::Floor { .. } => "floor".to_string(),
-        Expr::Trim { trim_where, .. } => match trim_where {
-            Some(sqlparser::ast::TrimWhereField::Leading) => "ltrim".to_string(),
-            Some(sqlparser::ast::TrimWhereField::Trailing) => "rtrim".to_string(),
-            _ => "btrim".to_string(),
-        },
-        Expr::Value(v) if matches!(v.value, Value::Boolean(_)) => "bool".to_string(),
-        _ => return None,
-    })
+        Expr::Exists { .. } => strong("exists"),
+        Expr::Subquery(query) => subquery_name(query),
+        Expr::Array(_) => strong("array"),
+        Expr::Tuple(_) => strong("row"),
+        Expr::Extract { .. } => strong("extract"),
+        Expr::Position { .. } => strong("position"),
+        Expr::Substring { shorthand, .. } => strong(if *shorthand { "substr" } else { "substring" }),
+        Expr::Overlay { .. } => strong("overlay"),
+        Expr::Ceil { .. } => strong("ceil"),
+        Expr::Floor { .. } => strong("floor"),
+        Expr::Trim { trim_where, .. } => strong(match trim_where {
+            Some(sqlparser::ast::TrimWhereField::Leading) => "ltrim",
+            Some(sqlparser::ast::TrimWhereField::Trailing) => "rtrim",
+            _ => "btrim",
+        }),
+        _ => None,
+    }
 }
 
-fn subquery_name(query: &sqlparser::ast::Query) -> Option<String> {
+fn subquery_name(query: &sqlparser::ast::Query) -> Option<(String, bool)> {
     use sqlparser::ast::{SelectItem, SetExpr};
     let mut body = query.body.as_ref();
     loop {
@@ -62,13 +61,13 @@ fn subquery_name(query: &sqlparser::ast::Query) -> Option<String> {
             SetExpr::Select(select) => {
                 return match select.projection.first()? {
                     SelectItem::UnnamedExpr(e) => figure(e),
-                    SelectItem::ExprWithAlias { alias, .. } => Some(fold(alias)),
+                    SelectItem::ExprWithAlias { alias, .. } => Some((fold(alias), true)),
                     _ => None,
                 };
             }
             SetExpr::SetOperation { left, .. } => body = left,
             SetExpr::Query(inner) => return subquery_name(inner),
-            SetExpr::Values(_) => return Some("column1".to_string()),
+            SetExpr::Values(_) => return Some(("column1".to_string(), true)),
             _ => return None,
         }
     }

@@ -2,7 +2,7 @@
 
 use sqlparser::ast::{BinaryOperator, Expr};
 
-use super::{Literal, Sx, Translator, quote, unsupported};
+use super::{Sx, Translator, quote, unsupported};
 use crate::sql::engine::ty::Ty;
 use crate::sql::error::SqlError;
 
@@ -84,8 +84,12 @@ impl Translator<'_> {
         }
         let l = self.coerce(l, ty)?;
         let r = self.coerce(r, ty)?;
-        let collation = if ty == Ty::Numeric { " COLLATE PGNUM" } else { "" };
-        Ok(Sx::new(format!("({}{collation} {op} {})", l.sql, r.sql), Ty::Bool))
+        Ok(Sx::new(match ty {
+            Ty::Numeric => format!("({} COLLATE PGNUM {op} {})", l.sql, r.sql),
+            // The first half is what intervals are compared by: 1 day equals 24 hours.
+            Ty::Interval => format!("(substr({}, 1, 16) {op} substr({}, 1, 16))", l.sql, r.sql),
+            _ => format!("({} {op} {})", l.sql, r.sql),
+        }, Ty::Bool))
     }
 
     fn compare_rows(&mut self, op: &str, l: Sx, r: Sx) -> Result<Sx, SqlError> {
@@ -292,9 +296,4 @@ impl Translator<'_> {
         let collation = if ty == Ty::Numeric { " COLLATE PGNUM" } else { "" };
         Ok(Sx::new(format!("({}{collation} {not}IN ({}))", value.sql, items.join(", ")), Ty::Bool))
     }
-}
-
-/// Whether a literal is the bare NULL.
-pub fn is_null(sx: &Sx) -> bool {
-    sx.literal == Some(Literal::Null)
 }

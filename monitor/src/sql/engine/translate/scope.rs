@@ -26,6 +26,8 @@ pub struct Item {
     pub name: String,
     pub schema: Option<String>,
     pub columns: Vec<Column>,
+    /// The SQL of the primary key, which the other columns depend on.
+    pub key: Option<String>,
 }
 
 /// The FROM of one query level.
@@ -36,8 +38,8 @@ pub struct Scope {
     pub merged: Vec<(String, Sx)>,
     /// Aggregates have been seen at this level.
     pub aggregates: bool,
-    /// A column used outside of any aggregate at this level, as an error message names it.
-    pub bare_column: Option<String>,
+    /// The columns used outside of any aggregate at this level: SQL and the name for a message.
+    pub bare_columns: Vec<(String, String)>,
     /// How many aggregate calls enclose the expression that is being translated.
     pub in_aggregate: usize,
     /// More FROM, from set-returning functions in the select list.
@@ -75,7 +77,7 @@ impl Translator<'_> {
                 }
             }
             if let Some((sx, full)) = found {
-                self.note_column(level, full);
+                self.note_column(level, &sx.sql, full);
                 return Ok(sx);
             }
         }
@@ -105,7 +107,7 @@ impl Translator<'_> {
                     return Err(missing_column(&format!("{table}.{column}")));
                 };
                 let sx = Sx::new(found.sql.clone(), found.ty);
-                self.note_column(level, format!("{table}.{column}"));
+                self.note_column(level, &sx.sql, format!("{table}.{column}"));
                 return Ok(sx);
             }
         }
@@ -135,16 +137,17 @@ impl Translator<'_> {
                 merged.chain(scope.items.iter().flat_map(|i| of(i, false))).collect()
             }
         };
-        if let (Some((name, _)), Some(item)) = (columns.first(), scope.items.first()) {
-            scope.bare_column.get_or_insert_with(|| format!("{}.{name}", item.name));
+        if let Some(item) = scope.items.first() {
+            let noted = columns.iter().map(|(name, sx)| (sx.sql.clone(), format!("{}.{name}", item.name)));
+            scope.bare_columns.extend(noted);
         }
         Ok(columns)
     }
 
-    fn note_column(&mut self, level: usize, name: String) {
+    fn note_column(&mut self, level: usize, sql: &str, name: String) {
         let scope = &mut self.scopes[level];
         if scope.in_aggregate == 0 {
-            scope.bare_column.get_or_insert(name);
+            scope.bare_columns.push((sql.to_string(), name));
         }
     }
 }

@@ -52,10 +52,14 @@ impl Translator<'_> {
             None => String::new(),
         };
         if let Some(scope) = self.scopes.last_mut() {
-            scope.bare_column = None;
+            scope.bare_columns.clear();
         }
         let list = self.select_list(&select.projection)?;
+        let used = self.scopes.last_mut().map(|s| std::mem::take(&mut s.bare_columns)).unwrap_or_default();
         let (grouped, keys) = self.group_by(&select.group_by, &list)?;
+        if let Some(scope) = self.scopes.last_mut() {
+            scope.bare_columns = used;
+        }
         let having = match &select.having {
             Some(condition) => {
                 let sx = self.expr(condition)?;
@@ -72,7 +76,7 @@ impl Translator<'_> {
             Some(order_by) => self.order(order_terms(order_by)?, &list, on.is_some())?,
             None => Vec::new(),
         };
-        self.check_grouping(!keys.is_empty() || select.having.is_some(), !keys.is_empty())?;
+        self.check_grouping(!keys.is_empty() || select.having.is_some(), &keys)?;
         let extra = self.scopes.last_mut().map(|s| std::mem::take(&mut s.extra_from)).unwrap_or_default();
         for table in extra {
             from = if from.is_empty() { format!(" FROM {table}") } else { format!("{from}, {table}") };
@@ -193,15 +197,24 @@ impl Translator<'_> {
         Ok((format!(" GROUP BY {}", terms.join(", ")), keys))
     }
 
-    /// Aggregates beside plain columns need a GROUP BY.
-    fn check_grouping(&mut self, grouped: bool, has_keys: bool) -> Result<(), SqlError> {
+    /// Aggregates beside plain columns need a GROUP BY of these columns, or of the primary key that
+    /// they depend on. With an expression as a key, nothing is checked.
+    fn check_grouping(&mut self, grouped: bool, keys: &[String]) -> Result<(), SqlError> {
         let Some(scope) = self.scopes.last() else { return Ok(()) };
-        match (&scope.bare_column, scope.aggregates || grouped, has_keys) {
-            (Some(column), true, false) => Err(SqlError::new(
+        let is_column = |key: &String| scope.items.iter().any(|i| i.columns.iter().any(|c| c.sql == *key));
+        if !(scope.aggregates || grouped) || !keys.iter().all(is_column) {
+            return Ok(());
+        }
+        let depends = |sql: &str| {
+            let item = scope.items.iter().find(|i| i.columns.iter().any(|c| c.sql == sql));
+            item.and_then(|i| i.key.as_ref()).is_some_and(|k| keys.contains(k))
+        };
+        match scope.bare_columns.iter().find(|(sql, _)| !keys.contains(sql) && !depends(sql)) {
+            Some((_, column)) => Err(SqlError::new(
                 "42803",
                 format!("column \"{column}\" must appear in the GROUP BY clause or be used in an aggregate function"),
             )),
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 

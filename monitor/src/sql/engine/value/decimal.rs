@@ -81,10 +81,6 @@ impl Decimal {
         self.mantissa < 0
     }
 
-    pub fn scale(self) -> u32 {
-        self.scale
-    }
-
     pub fn mul(self, other: Decimal) -> Result<Decimal, SqlError> {
         let mantissa = self.mantissa.checked_mul(other.mantissa).ok_or_else(overflow)?;
         Ok(Decimal { mantissa, scale: self.scale + other.scale })

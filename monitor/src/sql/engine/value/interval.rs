@@ -71,8 +71,8 @@ impl Interval {
         }
         day = day.checked_add(sign * i64::from(self.days))?;
         let result = day.checked_mul(US_PER_DAY)?.checked_add(time)?.checked_add(self.us.checked_mul(sign)?)?;
-        // 4713 BC to 294276 AD.
-        (-210_866_803_200_000_000..9_224_318_016_000_000_000).contains(&result).then_some(result)
+        // 4713 BC is where PostgreSQL's calendar begins.
+        (result >= -210_866_803_200_000_000).then_some(result)
     }
 
     /// Seconds in millionths, with years of 365.25 days: `extract(epoch from interval)`.

@@ -139,7 +139,11 @@ pub fn parse_timestamp(text: &str, now: Option<i64>) -> Option<i64> {
             _ => {}
         }
     }
-    let (date, rest) = text.split_once([' ', 'T']).unwrap_or((text, ""));
+    let (date, rest) = match text.split_once([' ', 'T']) {
+        Some(parts) => parts,
+        // A zone may follow the date directly.
+        None => text.split_at_checked(10).unwrap_or((text, "")),
+    };
     let day = parse_date(date)?;
     let rest = rest.trim();
     if rest.is_empty() {
@@ -147,7 +151,8 @@ pub fn parse_timestamp(text: &str, now: Option<i64>) -> Option<i64> {
     }
     let zone_at = rest.find(|c: char| !(c.is_ascii_digit() || c == ':' || c == '.')).unwrap_or(rest.len());
     let (time, zone) = rest.split_at(zone_at);
-    Some(day * US_PER_DAY + parse_time(time)? - parse_zone(zone)?)
+    let time = if time.is_empty() { 0 } else { parse_time(time)? };
+    Some(day * US_PER_DAY + time - parse_zone(zone)?)
 }
 
 /// The offset of a zone east of UTC, in microseconds.
