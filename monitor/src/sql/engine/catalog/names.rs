@@ -1,7 +1,6 @@
 //! OIDs and names: `regclass`, `format_type`, roles.
 
 use super::{content, registry};
-use crate::sql::engine::translate::unsupported;
 use crate::sql::engine::ty::Ty;
 use crate::sql::error::SqlError;
 
@@ -155,7 +154,7 @@ pub fn parse_reg(ty: Ty, text: &str) -> Result<i64, SqlError> {
         Ty::Regrole => lookup("pg_catalog.pg_authid", |_, n| n == name)
             .map(|r| r.0)
             .ok_or_else(|| SqlError::new("42704", format!("role \"{text}\" does not exist"))),
-        _ => Err(unsupported("this reg type")),
+        _ => Err(SqlError::new("42883", format!("function \"{text}\" does not exist"))),
     }
 }
 

@@ -22,6 +22,26 @@ pub fn schema(functions: &'static [Function], oid: i64) -> Option<String> {
     find(functions, oid).map(|f| f.schema.to_string())
 }
 
+/// The comment on a function: its entry's words for people.
+pub fn comment(functions: &'static [Function], oid: i64) -> Option<String> {
+    find(functions, oid).map(|f| f.doc.to_string())
+}
+
+/// `schema.name` or `schema.name(type, type)`, as `regproc` and `regprocedure` take them.
+pub fn by_signature(functions: &'static [Function], text: &str) -> Option<i64> {
+    let (name, types) = match text.split_once('(') {
+        Some((name, rest)) => (name, Some(rest.strip_suffix(')')?)),
+        None => (text, None),
+    };
+    let (schema, name) = name.trim().split_once('.')?;
+    let wanted: Option<Vec<Ty>> = types.map(|t| t.split(',').filter(|t| !t.trim().is_empty()).filter_map(Ty::from_name).collect());
+    let fits = |f: &Function| {
+        let types = f.args.iter().map(|a| Ty::from_wire(a.ty));
+        f.schema == schema && f.name == name && wanted.as_ref().is_none_or(|w| types.eq(w.iter().copied()))
+    };
+    functions.iter().position(fits).map(|i| FIRST_OID + i as i64)
+}
+
 fn argument(arg: &Arg, defaults: bool) -> String {
     let ty = Ty::from_wire(arg.ty).display();
     let default = match arg.default {

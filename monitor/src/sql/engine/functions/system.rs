@@ -73,9 +73,13 @@ pub fn register(c: &Connection, shared: &Shared) -> Result<()> {
         let found = catalog::definition(text_arg(a, 0), int_arg(a, 1), int_arg(a, 2));
         Ok(found.map(Value::Text).unwrap_or(Value::Null))
     })?;
-    loose(c, "pg_description", 3, |a| {
+    let context = shared.clone();
+    volatile(c, "pg_description", 3, move |a| {
         let class = (!is_null(a, 1)).then(|| text_arg(a, 1));
-        let found = catalog::description(int_arg(a, 0), class, int_arg(a, 2) == 1);
+        let found = match class {
+            Some("pg_proc") => with(&context, |q| procs::comment(q.functions, int_arg(a, 0))),
+            _ => catalog::description(int_arg(a, 0), class, int_arg(a, 2) == 1),
+        };
         Ok(found.map(Value::Text).unwrap_or(Value::Null))
     })?;
     strict(c, "pg_to_reg", 2, |a| {

@@ -3,6 +3,7 @@
 use rusqlite::types::Value;
 
 use super::{Literal, Sx, Translator, literal_sql, quote, unsupported};
+use crate::sql::engine::catalog::procs;
 use crate::sql::engine::ty::Ty;
 use crate::sql::engine::value;
 use crate::sql::engine::Param;
@@ -28,6 +29,11 @@ impl Translator<'_> {
             Some(Literal::Null) => return Ok(Sx::new("NULL", to)),
             Some(Literal::Text(text)) => {
                 let text = text.clone();
+                if to == Ty::Regproc
+                    && let Some(oid) = procs::by_signature(self.env.functions, &text)
+                {
+                    return Ok(Sx::new(oid.to_string(), to));
+                }
                 if matches!(to, Ty::Unknown) {
                     return Ok(sx);
                 }

@@ -236,6 +236,8 @@ impl Translator<'_> {
             columns.push(Column { name, sql, ty: def.ty, hidden, merged: false });
         }
         let item_schema = alias.is_none().then(|| relation.schema.clone());
+        let system = Column { name: "tableoid".into(), sql: relation.oid.to_string(), ty: Ty::Oid, hidden: true, merged: false };
+        columns.push(system);
         let key = relation.key().map(|k| format!("{sql_name}.\"{k}\""));
         self.push(Item { name: shown, schema: item_schema, columns, key })?;
         match relation.source {
