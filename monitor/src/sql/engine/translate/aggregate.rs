@@ -36,14 +36,14 @@ impl Translator<'_> {
         if window_only && function.over.is_none() {
             return Err(SqlError::new("42809", format!("window function {name} requires an OVER clause")));
         }
-        if let Some(scope) = self.scopes.last_mut() {
-            if function.over.is_none() {
-                if scope.in_aggregate > 0 {
-                    return Err(SqlError::new("42803", "aggregate function calls cannot be nested"));
-                }
-                scope.aggregates = true;
-                scope.in_aggregate += 1;
+        if let Some(scope) = self.scopes.last_mut()
+            && function.over.is_none()
+        {
+            if scope.in_aggregate > 0 {
+                return Err(SqlError::new("42803", "aggregate function calls cannot be nested"));
             }
+            scope.aggregates = true;
+            scope.in_aggregate += 1;
         }
         let result = self.aggregate_inner(name, function, list).and_then(|call| {
             let filter = match &function.filter {

@@ -44,7 +44,7 @@ fn fit(arg: &Sx, wanted: Option<Ty>) -> Option<u32> {
         _ if arg.record.is_some() => None,
         (a, b) if a == b => Some(3),
         (Ty::Array(_), Ty::Array(_)) => Some(2),
-        (Ty::Unknown, b) if b == Ty::Text => Some(2),
+        (Ty::Unknown, Ty::Text) => Some(2),
         // Of several types, an open literal is taken for the preferred one.
         (Ty::Unknown, Ty::Timestamptz | Ty::Float8) => Some(2),
         (Ty::Unknown, _) => Some(1),
@@ -121,7 +121,7 @@ impl Translator<'_> {
             }
             ("array_to_json", [value]) => self.json_of(value.clone())?,
             ("json_build_object" | "jsonb_build_object", _) => {
-                if args.len() % 2 != 0 {
+                if !args.len().is_multiple_of(2) {
                     return Err(SqlError::new("22023", "argument list must have even number of elements")
                         .hint(format!("The arguments of {name}() must consist of alternating keys and values.")));
                 }

@@ -13,12 +13,12 @@ impl Translator<'_> {
             return Err(SqlError::new("42601", "subquery must return only one column"));
         };
         let ty = if *ty == Ty::Unknown { Ty::Text } else { *ty };
-        // More than one row is an error in PostgreSQL; the second row is looked for only then.
-        let guard = if at_most_one(&query.sql) {
+        // More than one row is an error in PostgreSQL, where SQLite takes the first.
+        let guard = format!(
+            "SELECT CASE WHEN count(*) OVER () > 1 THEN pg_fail('21000', 'more than one row returned by a subquery used as \
+             an expression') ELSE c0 END FROM ({})",
             query.sql
-        } else {
-            format!("SELECT CASE WHEN count(*) OVER () > 1 THEN pg_fail('21000', 'more than one row returned by a subquery used as an expression') ELSE c0 END FROM ({})", query.sql)
-        };
+        );
         Ok(Sx::new(format!("({guard})"), ty))
     }
 
@@ -66,9 +66,4 @@ impl Translator<'_> {
         let list: String = items.iter().map(|i| format!(", {}", i.sql)).collect();
         Ok(Sx::new(format!("pg_array({code}{list})"), ty.array()))
     }
-}
-
-/// A plain aggregate gives one row for sure; this is the usual case and spares the guard.
-fn at_most_one(sql: &str) -> bool {
-    sql.ends_with("LIMIT coalesce(pg_not_negative(1, 'LIMIT'), -1) OFFSET 0")
 }
