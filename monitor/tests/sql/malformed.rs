@@ -118,6 +118,16 @@ async fn shutdown_tells_everybody() {
 }
 
 #[tokio::test]
+async fn a_dropped_handle_stops_nothing() {
+    let server = Server::leader().await;
+    let mut c = Client::connect(server.address).await;
+    drop(server.handle);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(c.simple("SHOW server_encoding").await.row(), ["UTF8"]);
+    Client::connect(server.address).await;
+}
+
+#[tokio::test]
 async fn scram() {
     let mut verifiers = Verifiers::new();
     verifiers.add_password("autoctl_node", "s3cret");

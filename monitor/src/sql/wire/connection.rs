@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::backend::{Output, Status};
 use super::frontend::{self, Frontend, violation};
+use super::server::told;
 use crate::sql::backend::{Notification, Role};
 use crate::sql::error::SqlError;
 use crate::sql::execute::Done;
@@ -101,7 +102,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let idle = self.session.status() == Status::Idle && !self.session.channels.is_empty();
         tokio::select! {
             biased;
-            _ = self.stopped.changed() => {
+            () = told(&mut self.stopped) => {
                 let error = SqlError::new("57P01", "terminating connection due to administrator command");
                 self.out.error("FATAL", &error);
                 let _ = self.flush().await;

@@ -49,7 +49,7 @@ async fn accept(listener: TcpListener, facade: Arc<Facade>, mut stopped: watch::
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = stopped.changed() => return,
+            () = told(&mut stopped) => return,
         };
         match accepted {
             Ok((stream, _)) => {
@@ -62,6 +62,13 @@ async fn accept(listener: TcpListener, facade: Arc<Facade>, mut stopped: watch::
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
+    }
+}
+
+/// Waits for the word to stop. A handle that was dropped never gives it.
+pub(super) async fn told(stopped: &mut watch::Receiver<bool>) {
+    if stopped.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending().await
     }
 }
 
