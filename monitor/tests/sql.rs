@@ -21,3 +21,5 @@ mod sessions;
 mod by_hand;
 #[path = "sql/documentation.rs"]
 mod documentation;
+#[path = "sql/reports.rs"]
+mod reports;
