@@ -9,6 +9,7 @@ use sqlparser::ast::{SetExpr, Statement};
 
 use super::backend::{Backend, CallDone, CallError, ReadView};
 use super::context::StatementContext;
+use super::deep::deep;
 use super::engine::{Engine, Param};
 use super::error::SqlError;
 use super::facade::writes;
@@ -75,11 +76,11 @@ pub async fn engine_query(
     engine: &Arc<Engine>,
     ctx: &StatementContext,
     view: ReadView,
-    statement: Statement,
+    statement: Arc<Statement>,
     params: &[Param],
 ) -> Result<RowSet, SqlError> {
     let (engine, session, params) = (engine.clone(), ctx.view(&view), params.to_vec());
-    tokio::task::spawn_blocking(move || engine.query(&view, &session, &statement, &params))
+    tokio::task::spawn_blocking(move || deep(|| engine.query(&view, &session, &statement, &params)))
         .await
         .unwrap_or_else(|_| Err(SqlError::new("XX000", "the query could not be executed")))
 }
@@ -146,11 +147,11 @@ impl<'a> Run<'a> {
                 self.atomic = true;
                 let args = self.arguments(call, &[]).await?;
                 let rows = self.call(call.function, args).await?;
-                let statement = rows_as_sql::replace(query, call.function, alias, &rows)?;
+                let statement = Arc::new(deep(|| rows_as_sql::replace(query, call.function, alias, &rows))?);
                 self.query(statement).await?
             }
             Plan::CallList(list) => self.list(list).await?,
-            Plan::Query(statement) => self.query((**statement).clone()).await?,
+            Plan::Query(statement) => self.query(statement.clone()).await?,
             Plan::UpdateNode(update) => return self.update(update).await,
             _ => return Err(SqlError::new("XX000", "this statement belongs to its session").into()),
         };
@@ -165,7 +166,7 @@ impl<'a> Run<'a> {
         Ok(self.backend.view(self.ctx.consistency(), &pending).await?)
     }
 
-    async fn query(&self, statement: Statement) -> Result<RowSet, Fail> {
+    async fn query(&self, statement: Arc<Statement>) -> Result<RowSet, Fail> {
         let view = self.view().await?;
         Ok(engine_query(self.engine, self.ctx, view, statement, self.params).await?)
     }
@@ -195,7 +196,7 @@ impl<'a> Run<'a> {
                 ArgSource::Engine(expr) => match evaluated.next() {
                     Some((datum, ty)) => values::cast(datum.clone(), *ty, declared.ty)?,
                     None => {
-                        let rows = self.query(rows_as_sql::select((**expr).clone())?).await?;
+                        let rows = self.query(Arc::new(deep(|| rows_as_sql::select((**expr).clone()))?)).await?;
                         let ty = rows.columns.first().map_or(PgType::Unknown, |c| c.ty);
                         let datum = rows.rows.into_iter().next().and_then(|r| r.into_iter().next());
                         values::cast(datum.unwrap_or(Datum::Null), ty, declared.ty)?
@@ -269,7 +270,7 @@ impl<'a> Run<'a> {
 
     async fn list(&mut self, list: &CallList) -> Result<RowSet, Fail> {
         let base = match &list.base {
-            Some(base) => self.query((**base).clone()).await?,
+            Some(base) => self.query(base.clone()).await?,
             None => RowSet { columns: Vec::new(), rows: vec![Vec::new()] },
         };
         let calls = list.items.iter().filter(|i| matches!(i, Item::Call { .. })).count();
@@ -317,7 +318,7 @@ impl<'a> Run<'a> {
     }
 
     async fn update(&mut self, update: &UpdateNode) -> Result<(Option<RowSet>, String), Fail> {
-        let found = self.query((*update.base).clone()).await?;
+        let found = self.query(update.base.clone()).await?;
         let types: Vec<PgType> = found.columns.iter().map(|c| c.ty).collect();
         self.atomic = found.rows.len() > 1;
         let mut ids = Vec::new();
@@ -333,11 +334,11 @@ impl<'a> Run<'a> {
         }
         let tag = format!("UPDATE {}", ids.len());
         let Some(returning) = &update.returning else { return Ok((None, tag)) };
-        let mut again = returning.clone();
+        let mut again = deep(|| returning.clone());
         if let SetExpr::Select(select) = &mut *again.body {
             select.selection = Some(rows_as_sql::any_of("nodeid", &ids)?);
         }
-        let rows = self.query(Statement::Query(again)).await?;
+        let rows = self.query(Arc::new(Statement::Query(again))).await?;
         Ok((Some(rows), tag))
     }
 }

@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use super::backend::{Backend, Consistency, Role, TransactionId};
 use super::context::StatementContext;
+use super::deep::deep;
 use super::engine::{Engine, Param};
 use super::error::SqlError;
 use super::execute::{Done, Fail, Run, list_columns};
@@ -263,19 +264,19 @@ impl Facade {
             Plan::AvailableExtensions(shape) | Plan::CallFrom { shape, .. } => return Ok(Some(shape::columns(shape))),
             Plan::CallList(list) => match &list.base {
                 None => return Ok(Some(list_columns(list, &[]))),
-                Some(base) => (**base).clone(),
+                Some(base) => base.clone(),
             },
-            Plan::CallInQuery { call, query, alias } => rows_as_sql::replace(query, call.function, alias, &[])?,
-            Plan::Query(statement) => (**statement).clone(),
+            Plan::CallInQuery { call, query, alias } => Arc::new(deep(|| rows_as_sql::replace(query, call.function, alias, &[]))?),
+            Plan::Query(statement) => statement.clone(),
             Plan::UpdateNode(update) => match &update.returning {
-                Some(query) => sqlparser::ast::Statement::Query(query.clone()),
+                Some(query) => Arc::new(deep(|| sqlparser::ast::Statement::Query(query.clone()))),
                 None => return Ok(None),
             },
             _ => return Ok(None),
         };
         // Types do not depend on the state, so any view will do.
         let view = self.backend.view(Consistency::Local, &[]).await.map_err(|_| no_leader())?;
-        let columns = self.engine.describe(&view, &ctx.view(&view), &statement, types)?;
+        let columns = deep(|| self.engine.describe(&view, &ctx.view(&view), &statement, types))?;
         Ok(Some(match &planned.plan {
             Plan::CallList(list) => list_columns(list, &columns),
             _ => columns,
@@ -300,7 +301,7 @@ impl Facade {
         if let Some(statement) = statement
             && let Ok(view) = self.backend.view(Consistency::Local, &[]).await
         {
-            guessed = self.engine.parameter_types(&view, &ctx.view(&view), statement, &declared).unwrap_or_default();
+            guessed = deep(|| self.engine.parameter_types(&view, &ctx.view(&view), statement, &declared)).unwrap_or_default();
         }
         for (i, oid) in oids.iter_mut().enumerate().filter(|(_, oid)| **oid == 0) {
             let ty = guessed.get(i).copied().filter(|t| *t != PgType::Unknown).unwrap_or(PgType::Text);

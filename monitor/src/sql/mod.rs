@@ -6,6 +6,7 @@
 
 pub mod backend;
 mod context;
+mod deep;
 pub mod engine;
 pub mod error;
 mod execute;

@@ -125,6 +125,32 @@ async fn test_mode_updates() {
     assert_eq!(c.simple("UPDATE pgautofailover.node SET health = 1 WHERE false").await.tags, ["UPDATE 0"]);
 }
 
+/// The deepest statements that are let through: an overflowing stack would end the process.
+#[tokio::test]
+async fn deep_statements() {
+    let server = Server::leader().await;
+    let mut c = Client::connect(server.address).await;
+    let deep = [
+        format!("SELECT 1{}", "+1".repeat(249)),
+        format!("SELECT true{}", " AND true".repeat(249)),
+        format!("SELECT 'x'{}", "::text".repeat(249)),
+        format!("SELECT 1{}", " UNION ALL SELECT 1".repeat(249)),
+        format!("SELECT {}true", "NOT ".repeat(249)),
+        format!("SELECT {}1{}", "(".repeat(45), ")".repeat(45)),
+        format!("SELECT {}1{}", "coalesce(".repeat(45), ", 2)".repeat(45)),
+        format!("SELECT {}1{}", "CASE WHEN true THEN ".repeat(40), " END".repeat(40)),
+        format!("SELECT {}1{}", "(SELECT ".repeat(40), ")".repeat(40)),
+        format!("SELECT * FROM pgautofailover.node WHERE nodeid IN ({}1)", "1,".repeat(20_000)),
+    ];
+    for sql in &deep {
+        // Any answer will do; the session must live to give the next one.
+        let simple = c.simple(sql).await;
+        let extended = c.params(sql, &[], &[]).await;
+        assert!(simple.status == b'I' && extended.status == b'I', "{}", &sql[..80.min(sql.len())]);
+    }
+    assert_eq!(c.simple("SELECT 1+1").await.row(), ["2"]);
+}
+
 /// psql, if it is installed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn psql_works() {

@@ -1,5 +1,7 @@
 //! INSERT, UPDATE, DELETE: refused, except for test mode's UPDATE of the node table.
 
+use std::sync::Arc;
+
 use sqlparser::ast::{
     Assignment, AssignmentTarget, Expr, FromTable, Ident, ObjectName, Query, SelectItem, SetExpr, Statement,
     TableFactor, TableObject, Update,
@@ -101,7 +103,7 @@ fn update_node(update: Update) -> Result<Plan, SqlError> {
         }
         select.projection = projection;
     }
-    Ok(Plan::UpdateNode(Box::new(UpdateNode { columns, base: Box::new(Statement::Query(base)), returning })))
+    Ok(Plan::UpdateNode(Box::new(UpdateNode { columns, base: Arc::new(Statement::Query(base)), returning })))
 }
 
 /// A query to be filled in.

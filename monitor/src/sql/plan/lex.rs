@@ -8,7 +8,7 @@ use crate::sql::error::SqlError;
 
 /// Operators and set operations that a statement may chain. A chain becomes a tree as deep as it
 /// is long, and whoever walks the tree recurses.
-const CHAIN_LIMIT: usize = 400;
+const CHAIN_LIMIT: usize = 250;
 
 /// One statement of a query string.
 #[derive(Clone, Debug)]

@@ -7,12 +7,15 @@ mod lex;
 mod query;
 mod utility;
 
+use std::sync::Arc;
+
 use sqlparser::ast::Statement;
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Token, TokenWithSpan};
 
+use super::deep::deep;
 use super::error::SqlError;
 use super::function::Function;
 use super::types::{Column, Datum, PgType};
@@ -78,11 +81,11 @@ pub enum Plan {
     CallFrom { call: Call, shape: Box<Shape> },
     /// A writing function in FROM of a query that only the engine can answer: the call's rows take
     /// its place.
-    CallInQuery { call: Call, query: Box<Statement>, alias: String },
+    CallInQuery { call: Call, query: Arc<Statement>, alias: String },
     /// Calls in the SELECT list, over the rows of a base query or one empty row.
     CallList(Box<CallList>),
     /// Answered by the read tier.
-    Query(Box<Statement>),
+    Query(Arc<Statement>),
     /// Test mode: UPDATE of pgautofailover.node.
     UpdateNode(Box<UpdateNode>),
 }
@@ -136,7 +139,7 @@ pub struct CallList {
     pub items: Vec<Item>,
     /// Evaluates the base items, then the arguments of all calls that are not simple. `None` when
     /// there is nothing to evaluate.
-    pub base: Option<Box<Statement>>,
+    pub base: Option<Arc<Statement>>,
     /// Trailing columns of `base` that are arguments.
     pub engine_args: usize,
 }
@@ -146,7 +149,7 @@ pub struct UpdateNode {
     /// Column names in the order of the base query's columns after `nodeid`.
     pub columns: Vec<String>,
     /// `SELECT nodeid, <new values> FROM pgautofailover.node WHERE ...`.
-    pub base: Box<Statement>,
+    pub base: Arc<Statement>,
     /// `SELECT <returning> FROM pgautofailover.node`: restricted by node id when run.
     pub returning: Option<Box<sqlparser::ast::Query>>,
 }
@@ -156,6 +159,10 @@ pub struct UpdateNode {
 /// # Errors
 /// Syntax errors and everything else that PostgreSQL finds wrong before executing.
 pub fn plan(query: &str, piece: &Piece, oids: &[u32], test_mode: bool) -> Result<Planned, SqlError> {
+    deep(|| plan_here(query, piece, oids, test_mode))
+}
+
+fn plan_here(query: &str, piece: &Piece, oids: &[u32], test_mode: bool) -> Result<Planned, SqlError> {
     for oid in oids {
         if values::type_of_oid(*oid).is_none() {
             return Err(SqlError::new("0A000", format!("parameters of the type with OID {oid} are not supported")));

@@ -1,6 +1,7 @@
 //! Which tier answers a query: typed calls here, everything else the engine.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use sqlparser::ast::{
     BinaryOperator, DataType, Expr, Function as FunctionExpr, Ident, LimitClause, ObjectName, OrderByKind,
@@ -139,7 +140,7 @@ pub fn route(text: &str, statement: Statement, types: &mut ParamTypes<'_>, test_
     if calls_writer(&query) {
         return writing(*query, types);
     }
-    Ok(Plan::Query(Box::new(Statement::Query(query))))
+    Ok(Plan::Query(Arc::new(Statement::Query(query))))
 }
 
 /// Every `$n` of the statement becomes known, whichever tier answers it.
@@ -498,7 +499,7 @@ fn writing(mut query: Query, types: &mut ParamTypes<'_>) -> Result<Plan, SqlErro
         if calls_writer(&query) {
             return Err(unsupported());
         }
-        return Ok(Plan::CallInQuery { call, query: Box::new(Statement::Query(Box::new(query))), alias: label });
+        return Ok(Plan::CallInQuery { call, query: Arc::new(Statement::Query(Box::new(query))), alias: label });
     }
     if !is_plain(select) {
         return Err(unsupported());
@@ -543,14 +544,14 @@ fn writing(mut query: Query, types: &mut ParamTypes<'_>) -> Result<Plan, SqlErro
         projection.push(SelectItem::UnnamedExpr(Expr::Value(sqlparser::ast::Value::Boolean(true).into())));
         // Its column is dropped as if it were an argument.
         select.projection = projection;
-        let base = Some(Box::new(Statement::Query(Box::new(query))));
+        let base = Some(Arc::new(Statement::Query(Box::new(query))));
         return Ok(Plan::CallList(Box::new(CallList { items, base, engine_args: 1 })));
     }
     select.projection = projection;
     if calls_writer(&query) {
         return Err(unsupported());
     }
-    let base = Some(Box::new(Statement::Query(Box::new(query))));
+    let base = Some(Arc::new(Statement::Query(Box::new(query))));
     Ok(Plan::CallList(Box::new(CallList { items, base, engine_args })))
 }
 
