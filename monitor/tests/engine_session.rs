@@ -3,6 +3,7 @@
 #[path = "engine/fixture.rs"]
 mod fixture;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fixture::{engine, field, run, session, state, view_of};
@@ -28,14 +29,14 @@ fn events_are_appended_dropped_and_undone() {
     assert_eq!(ask(&view_of(s.clone(), 1)), "1|4|4|caf\u{e9} \\\\ \"quoted\"\\nline");
     // A tentative view: same numbers, one event more, which then comes to nothing.
     let mut tentative = s.clone();
-    let mut ghost = tentative.events.back().cloned().expect("an event");
+    let mut ghost = (**tentative.events.back().expect("an event")).clone();
     ghost.id = 5;
     ghost.event.description = "ghost".into();
-    tentative.events.push_back(ghost.clone());
+    tentative.events.push_back(Arc::new(ghost.clone()));
     assert_eq!(ask(&view_of(tentative, 1)), "2|4|5|ghost");
     assert_eq!(ask(&view_of(s.clone(), 1)), "1|4|4|caf\u{e9} \\\\ \"quoted\"\\nline");
     ghost.event.description = "real".into();
-    s.events.push_back(ghost.clone());
+    s.events.push_back(Arc::new(ghost.clone()));
     s.events.pop_front();
     assert_eq!(ask(&view_of(s.clone(), 2)), "2|4|5|real");
     let all = one(run(&engine, &view_of(s.clone(), 2), &session, "select min(eventid) from pgautofailover.event", &[]).expect("query"));

@@ -2,6 +2,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::outcome::{Change, Scope};
@@ -12,7 +13,7 @@ use crate::{Event, Outcome, State};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Applied {
     /// Written; the events with the ids that they got.
-    Written(Vec<Event>),
+    Written(Vec<Arc<Event>>),
     /// Something that the decision had read has changed since: nothing was written.
     Conflict,
 }
@@ -33,7 +34,7 @@ pub fn apply(state: &mut State, outcome: &Outcome) -> Applied {
     }
     let mut events = Vec::with_capacity(outcome.events.len());
     for event in &outcome.events {
-        let event = Event { id: state.next_event_id, event: event.clone() };
+        let event = Arc::new(Event { id: state.next_event_id, event: event.clone() });
         state.next_event_id = state.next_event_id.saturating_add(1);
         state.events.push_back(event.clone());
         events.push(event);
@@ -57,13 +58,13 @@ fn write(state: &mut State, change: &Change, written: &mut BTreeSet<Scope>) {
         }
         Change::PutNode(node) => {
             written.insert(Scope::Group(node.formation.clone(), node.group));
-            state.nodes.insert(node.id, node.clone());
+            state.nodes.insert(node.id, Arc::new(node.clone()));
             state.next_node_id = state.next_node_id.max(node.id.saturating_add(1));
         }
         Change::DropNode(id) => {
             written.insert(Scope::Registry);
             if let Some(node) = state.nodes.remove(id) {
-                written.insert(Scope::Group(node.formation, node.group));
+                written.insert(Scope::Group(node.formation.clone(), node.group));
             }
             state.timeline_history.retain(|fork| fork.node != *id);
         }

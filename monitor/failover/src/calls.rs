@@ -36,13 +36,14 @@ impl<'a> Ground<'a> {
     }
 
     pub fn by_id(&self, id: NodeId) -> Option<&'a Node> {
-        self.state.nodes.get(&id)
+        self.state.nodes.get(&id).map(|node| &**node)
     }
 
     pub fn by_name(&self, formation: &str, name: &str) -> Result<&'a Node, Rejection> {
         self.state
             .nodes
             .values()
+            .map(|node| &**node)
             .find(|node| node.formation == formation && node.name == name)
             .ok_or_else(|| reject::unknown_name(name, formation))
     }

@@ -189,6 +189,7 @@ pub fn formation_uri(
     let mut nodes: Vec<&Node> = state
         .nodes
         .values()
+        .map(|node| &**node)
         .filter(|node| node.formation == formation && node.group == 0 && node.cluster == cluster)
         .collect();
     if nodes.is_empty() {

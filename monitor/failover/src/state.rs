@@ -2,6 +2,7 @@
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
@@ -16,9 +17,10 @@ pub const EVENTS_KEPT: usize = 10_000;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct State {
     pub formations: BTreeMap<String, Formation>,
-    pub nodes: BTreeMap<NodeId, Node>,
+    /// Rows are shared between copies of the state: a copy for a reader costs no row.
+    pub nodes: BTreeMap<NodeId, Arc<Node>>,
     /// Oldest first; bounded by [`EVENTS_KEPT`].
-    pub events: VecDeque<Event>,
+    pub events: VecDeque<Arc<Event>>,
     /// The next node id to hand out. Only ever grows.
     pub next_node_id: NodeId,
     /// The next event id. Only ever grows.

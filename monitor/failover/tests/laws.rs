@@ -4,6 +4,7 @@
 mod sim;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use failover::command::ForceNode;
 use failover::edges::has_edge;
@@ -106,7 +107,7 @@ struct World {
 
 /// What the checks compare with.
 struct Before {
-    nodes: BTreeMap<NodeId, Node>,
+    nodes: BTreeMap<NodeId, Arc<Node>>,
     next_node_id: NodeId,
 }
 

@@ -105,9 +105,9 @@ pub fn state() -> State {
         ..node(3, Catchingup, WaitStandby)
     };
     for n in [n1, n2, n3] {
-        state.nodes.insert(n.id, n);
+        state.nodes.insert(n.id, Arc::new(n));
     }
-    state.events.extend([
+    let events = [
         event(
             1,
             at(2, 10, 9_845_515),
@@ -144,7 +144,8 @@ pub fn state() -> State {
             0,
             "caf\u{e9} \\ \"quoted\"\nline",
         ),
-    ]);
+    ];
+    state.events.extend(events.map(Arc::new));
     state.next_node_id = 4;
     state.next_event_id = 5;
     state

@@ -66,7 +66,7 @@ impl Cluster {
         let mut events = Vec::new();
         if !decision.outcome.is_empty() {
             match apply(&mut inner.state, &decision.outcome) {
-                Applied::Written(written) => events = written,
+                Applied::Written(written) => events = written.iter().map(|event| (**event).clone()).collect(),
                 Applied::Conflict => return Err(CallError::Internal("conflict".to_string())),
             }
             inner.index += 1;

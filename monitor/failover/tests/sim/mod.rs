@@ -124,7 +124,7 @@ impl Cluster {
         let mut events = Vec::new();
         if !decision.outcome.is_empty() {
             match apply(&mut self.state, &decision.outcome) {
-                Applied::Written(written) => events = written,
+                Applied::Written(written) => events = written.iter().map(|event| (**event).clone()).collect(),
                 Applied::Conflict => panic!("conflict without concurrency: {:?}", decision.outcome),
             }
             self.history.push(decision.outcome.clone());

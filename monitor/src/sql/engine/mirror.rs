@@ -46,7 +46,7 @@ impl Stamp {
 #[derive(Default)]
 pub struct EventsSeen {
     first: i64,
-    last: Option<Event>,
+    last: Option<Arc<Event>>,
 }
 
 /// `INSERT` with as many values as the relation has columns.

@@ -167,7 +167,7 @@ fn last_events(v: &ReadView, formation: Option<&str>, group: Option<i32>, count:
     let matches = |e: &&Event| {
         formation.is_none_or(|f| e.event.formation == f) && group.is_none_or(|g| e.event.group == g)
     };
-    let mut rows: Vec<&Event> = v.state.events.iter().rev().filter(matches).take(count).collect();
+    let mut rows: Vec<&Event> = v.state.events.iter().rev().map(|e| &**e).filter(matches).take(count).collect();
     rows.sort_by_key(|e| (e.event.time, e.id));
     Ok(rows.into_iter().map(event_row).collect())
 }
