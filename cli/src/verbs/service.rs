@@ -1,6 +1,7 @@
 //! The monitor as a service: `run`, `stop`, `reload`, `status`.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -75,16 +76,20 @@ fn reread(pgdata: &Path, running: &Config) {
 fn running_pid(pgdata: &Path) -> Option<Pid> {
     let text = fs::read_to_string(pgdata.join(PID_FILE)).ok()?;
     let pid = Pid::from_raw(text.lines().next()?.trim().parse().ok().filter(|pid| *pid > 0)?);
-    kill(pid, None).is_ok().then_some(pid).filter(|_| is_ours(pid))
+    is_ours(pid, &pgdata.join(PID_FILE)).then_some(pid)
 }
 
-/// A pid file may outlive its process by a power cut, and its number may belong to another one now.
-fn is_ours(pid: Pid) -> bool {
-    match fs::read_to_string(format!("/proc/{pid}/stat")) {
-        // pid (command) state ...: a zombie is gone for our purposes.
-        Ok(stat) => stat.contains("(pgquorum)") && !stat.contains(") Z "),
-        // Without /proc the signal's answer has to do.
-        Err(_) => !Path::new("/proc/self").exists(),
+/// A pid file may outlive its process by a power cut, and its number may belong to another one now:
+/// a monitor keeps its pid file open as long as it runs.
+fn is_ours(pid: Pid, pid_file: &Path) -> bool {
+    let Ok(pid_file) = pid_file.canonicalize() else { return false };
+    match fs::read_dir(format!("/proc/{pid}/fd")) {
+        Ok(open) => open.flatten().any(|fd| fs::read_link(fd.path()).is_ok_and(|file| file == pid_file)),
+        // Another user's process: its name has to do.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("pgquorum"))
+        }
+        Err(_) => false,
     }
 }
 
