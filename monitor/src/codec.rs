@@ -90,6 +90,92 @@ mod tests {
         assert_eq!(decode::<Outcome>(Kind::Outcome, &[1]), Err(CodecError::Short));
     }
 
+    /// Values of every shape, as they were first written. Bytes that are out there are read for ever:
+    /// a changed fixture needs a new format version and a reader for the old one.
+    #[test]
+    fn the_bytes_of_format_1_stay_what_they_are() {
+        let (outcome, state) = sample();
+        let golden = |name: &str, bytes: Vec<u8>| {
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/formats").join(name);
+            if std::env::var_os("UPDATE_GOLDEN").is_some() {
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(&path, &bytes).unwrap();
+            }
+            let known = std::fs::read(&path).unwrap();
+            assert!(known == bytes, "{} differs: is this a new format version?", path.display());
+            known
+        };
+        let bytes = golden("outcome-1.bin", encode(Kind::Outcome, &outcome).unwrap());
+        assert_eq!(decode::<Outcome>(Kind::Outcome, &bytes).unwrap(), outcome);
+        let bytes = golden("state-1.bin", encode(Kind::State, &state).unwrap());
+        assert_eq!(decode::<State>(Kind::State, &bytes).unwrap(), state);
+    }
+
+    /// A small history: a registration, its report, every kind of change; and the state after it.
+    fn sample() -> (Outcome, State) {
+        use failover::command::{NodeActive, RegisterNode};
+        use failover::state::TimelineFork;
+        use failover::*;
+        let mut state = State::default();
+        let now = Now { wall: WallTime(1_795_255_200_000_000), mono_us: 60_000_000 };
+        let mut observations = Observations::starting(Now::default());
+        let mut total = Outcome::default();
+        let register = RegisterNode {
+            formation: "default".into(),
+            host: "192.0.2.1".into(),
+            port: 5432,
+            dbname: "app".into(),
+            name: "n1".into(),
+            system_identifier: 7_710_441_297_739_166_913,
+            desired_node_id: -1,
+            desired_group: -1,
+            initial_state: NodeState::Init,
+            kind: "standalone".into(),
+            candidate_priority: 50,
+            replication_quorum: true,
+            cluster: "default".into(),
+            region: "default".into(),
+            generation: Generation::Stock20,
+        };
+        let report = NodeActive {
+            formation: "default".into(),
+            id: 1,
+            group: 0,
+            state: NodeState::Single,
+            pg_is_running: true,
+            timeline: 1,
+            lsn: Lsn(0x0193_A2E8),
+            sync_state: SyncState::Quorum,
+        };
+        for command in [Command::RegisterNode(register), Command::NodeActive(report)] {
+            let decision = decide(&state, &observations, &command.into(), now).unwrap();
+            assert_ne!(apply(&mut state, &decision.outcome), Applied::Conflict);
+            observations.nodes.extend(decision.observed);
+            total.decided_on.extend(decision.outcome.decided_on);
+            total.changes.extend(decision.outcome.changes);
+            total.events.extend(decision.outcome.events);
+            total.decided_at = decision.outcome.decided_at;
+        }
+        let others = Outcome {
+            changes: vec![
+                Change::DropFormation("f2".into()),
+                Change::DropNode(9),
+                Change::TouchRegistry,
+                Change::SetDatabaseSetting { name: "pgautofailover.guard_data_loss".into(), value: Some("off".into()) },
+                Change::SetSystemSetting { name: "pgautofailover.health_check_period".into(), value: Some("1s".into()) },
+                Change::ReloadSettings,
+                Change::SetSystemSetting { name: "pgautofailover.health_check_timeout".into(), value: None },
+                Change::PutTimelineFork(TimelineFork { node: 1, timeline: 2, parent: 1, switchpoint: Lsn(0x0200_0000) }),
+                Change::SetClusterVersion(1),
+            ],
+            ..Outcome::default()
+        };
+        assert_ne!(apply(&mut state, &others), Applied::Conflict);
+        total.changes.extend(others.changes);
+        total.changes.push(Change::ResetSystemSettings);
+        (total, state)
+    }
+
     proptest! {
         #[test]
         fn no_bytes_make_the_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {

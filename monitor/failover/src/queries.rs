@@ -77,7 +77,7 @@ pub fn get_other_nodes(
     id: NodeId,
     goal: Option<NodeState>,
 ) -> Result<Vec<NodeRow>, Rejection> {
-    let node = state.nodes.get(&id).ok_or_else(|| reject::unknown_node(id))?;
+    let node = state.nodes.get(&id).ok_or_else(|| reject::not_registered(id))?;
     let view = view(state, observations, &node.formation, node.group);
     let others = view.others(id).filter(|member| goal.is_none_or(|goal| member.row.goal == goal));
     Ok(others.map(|member| row(&member.row)).collect())

@@ -38,6 +38,10 @@ pub(crate) fn unknown_node(id: NodeId) -> Rejection {
     reject(UNDEFINED_OBJECT, alloc::format!("couldn't find node with nodeid {id}"))
 }
 
+pub(crate) fn not_registered(id: NodeId) -> Rejection {
+    reject(UNDEFINED_OBJECT, alloc::format!("node {id} is not registered"))
+}
+
 pub(crate) fn unknown_name(name: &str, formation: &str) -> Rejection {
     let text = alloc::format!("node \"{name}\" is not registered in formation \"{formation}\"");
     reject(UNDEFINED_OBJECT, text)
