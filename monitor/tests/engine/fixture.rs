@@ -1,5 +1,8 @@
 //! The state that the golden files were captured with, and a session to read it.
 
+// Each test crate uses a part of it.
+#![allow(dead_code)]
+
 use std::sync::Arc;
 
 use failover::{

@@ -7,6 +7,7 @@
 
 mod catalog;
 mod functions;
+pub mod guard;
 mod mirror;
 mod pool;
 mod run;

@@ -106,6 +106,7 @@ impl Reader {
             .or(Ok::<(), rusqlite::Error>(()))?;
             connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, 8 << 20)?;
             connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
+            connection.set_limit(Limit::SQLITE_LIMIT_EXPR_DEPTH, 300)?;
             connection.set_prepared_statement_cache_capacity(64);
             functions::register(&connection, &context)?;
             let until = deadline.clone();
@@ -184,23 +185,34 @@ impl Reader {
 
 /// SQLite's errors as PostgreSQL's.
 pub fn error(error: &rusqlite::Error) -> SqlError {
-    if let rusqlite::Error::SqliteFailure(failure, message) = error {
-        let message = message.as_deref().unwrap_or("");
-        if let Some(own) = functions::decode_error(message) {
-            return own;
+    let (code, message) = match error {
+        rusqlite::Error::SqliteFailure(failure, message) => (failure.code, message.as_deref().unwrap_or("")),
+        rusqlite::Error::SqlInputError { error, msg, .. } => (error.code, msg.as_str()),
+        other => {
+            tracing::error!(error = %other, "the read tier failed");
+            return SqlError::new("XX000", "the read tier failed");
         }
-        return match failure.code {
-            ErrorCode::OperationInterrupted => SqlError::new("57014", "canceling statement due to statement timeout"),
-            ErrorCode::OutOfMemory => SqlError::new("53200", "out of memory"),
-            ErrorCode::TooBig => SqlError::new("54000", "requested length too large"),
-            ErrorCode::Unknown if message.contains("window function") || message.contains("misuse") => {
-                SqlError::new("0A000", format!("not supported by this monitor: {message}"))
-            }
-            ErrorCode::Unknown if message.contains("too complex") || message.contains("too large") || message.contains("too many") => {
-                SqlError::new("54001", "statement too complex").detail(message)
-            }
-            _ => SqlError::new("XX000", format!("the read tier failed: {message}")),
-        };
+    };
+    if let Some(own) = functions::decode_error(message) {
+        return own;
     }
-    SqlError::new("XX000", format!("the read tier failed: {error}"))
+    let says = |words: &[&str]| words.iter().any(|w| message.contains(w));
+    match code {
+        ErrorCode::OperationInterrupted => SqlError::new("57014", "canceling statement due to statement timeout"),
+        ErrorCode::OutOfMemory => SqlError::new("53200", "out of memory"),
+        ErrorCode::TooBig => SqlError::new("54000", "requested length too large"),
+        ErrorCode::Unknown if says(&["window function"]) => {
+            SqlError::new("0A000", "this use of a window function is not supported by this monitor")
+        }
+        ErrorCode::Unknown if says(&["aggregate"]) => {
+            SqlError::new("42803", "aggregate functions are not allowed here").detail(message)
+        }
+        ErrorCode::Unknown if says(&["too complex", "too large", "too many", "parser stack"]) => {
+            SqlError::new("54001", "statement too complex").detail(message)
+        }
+        _ => {
+            tracing::error!(%error, "the read tier failed");
+            SqlError::new("XX000", format!("the read tier failed: {message}"))
+        }
+    }
 }

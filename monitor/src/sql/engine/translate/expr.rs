@@ -45,11 +45,7 @@ impl Translator<'_> {
             Expr::BinaryOp { left, op: op @ (BinaryOperator::And | BinaryOperator::Or), right } => {
                 self.chain(left, op, right)
             }
-            Expr::BinaryOp { left, op, right } => {
-                let l = self.expr(left)?;
-                let r = self.expr(right)?;
-                self.binary(op, l, r)
-            }
+            Expr::BinaryOp { left, op, right } => self.fold_left(left, op, right),
             Expr::UnaryOp { op, expr } => self.unary(*op, expr),
             Expr::IsNull(inner) | Expr::IsNotNull(inner) => {
                 let not = if matches!(expr, Expr::IsNull(_)) { "" } else { "NOT " };
@@ -232,7 +228,29 @@ impl Translator<'_> {
         if parts.len() > 900 {
             return Err(SqlError::new("54001", "stack depth limit exceeded"));
         }
-        Ok(Sx::new(format!("({})", parts.join(&format!(" {word} "))), Ty::Bool))
+        Ok(Sx::new(balanced(&parts, word), Ty::Bool))
+    }
+
+    /// `a || b || c`, however long, without recursing down its left side.
+    fn fold_left(&mut self, left: &Expr, op: &BinaryOperator, right: &Expr) -> Result<Sx, SqlError> {
+        let mut steps = vec![(op, right)];
+        let mut first = left;
+        while let Expr::BinaryOp { left, op, right } = first {
+            if matches!(op, BinaryOperator::And | BinaryOperator::Or) {
+                break;
+            }
+            steps.push((op, right));
+            first = left;
+        }
+        if steps.len() > 250 {
+            return Err(SqlError::new("54001", "stack depth limit exceeded"));
+        }
+        let mut sx = self.expr(first)?;
+        for (op, right) in steps.into_iter().rev() {
+            let right = self.expr(right)?;
+            sx = self.binary(op, sx, right)?;
+        }
+        Ok(sx)
     }
 
     fn unary(&mut self, op: UnaryOperator, expr: &Expr) -> Result<Sx, SqlError> {
@@ -344,6 +362,17 @@ impl Translator<'_> {
             };
         }
         Ok(sx)
+    }
+}
+
+/// A chain as a balanced tree: SQLite recurses as deep as the tree is.
+fn balanced(parts: &[String], word: &str) -> String {
+    match parts {
+        [one] => one.clone(),
+        _ => {
+            let (left, right) = parts.split_at(parts.len() / 2);
+            format!("({} {word} {})", balanced(left, word), balanced(right, word))
+        }
     }
 }
 

@@ -192,8 +192,7 @@ impl Translator<'_> {
                 None => keys.push(sx.sql),
             }
         }
-        // A bare constant would be taken for a column number.
-        let terms: Vec<String> = keys.iter().map(|k| format!("+{k}")).collect();
+        let terms: Vec<String> = keys.iter().map(|k| no_number(k)).collect();
         Ok((format!(" GROUP BY {}", terms.join(", ")), keys))
     }
 
@@ -271,11 +270,17 @@ impl Translator<'_> {
                         }
                         // A constant would be taken for a column number; it orders nothing.
                         None if sx.literal.is_some() => {}
-                        None => out.push(format!("+({}){}", sx.sql, sort_suffix(sx.ty, term))),
+                        None => out.push(format!("{}{}", no_number(&sx.sql), sort_suffix(sx.ty, term))),
                     }
                 }
             }
         }
         Ok(out)
     }
+}
+
+/// Keeps a constant in ORDER BY or GROUP BY from being taken for a column number; SQLite looks
+/// through signs and parentheses.
+fn no_number(sql: &str) -> String {
+    if sql.starts_with(|c: char| c.is_ascii_alphabetic()) { sql.to_string() } else { format!("coalesce({sql}, NULL)") }
 }
