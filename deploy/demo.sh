@@ -82,12 +82,15 @@ as_user() {
 # As the application: pg_autoctl must not see these variables.
 app() { as_user env PGUSER=app PGCONNECT_TIMEOUT=2 "$@"; }
 
+# When a process started, in clock ticks: with its number, that names it for good. Numbers are used again.
+born() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d ' ' -f 20; }
+
 # background NAME COMMAND...: a service; its number goes to $dir/NAME.pid, its output to a log.
 background() {
     name=$1
     shift
     as_user "$@" >>"$dir/log/$name" 2>&1 </dev/null &
-    echo $! >"$dir/$name.pid"
+    echo "$! $(born $!)" >"$dir/$name.pid"
 }
 
 # Process numbers with those of all their descendants.
@@ -106,15 +109,17 @@ tree() {
         }'
 }
 
-# kill -9 a service with everything below it, all in one instant.
+# kill -9 a service with everything below it, all in one instant; nothing if it is gone already.
 murder() {
-    victims=$(tree "$(cat "$dir/$1.pid")")
+    read -r root birth <"$dir/$1.pid"
+    rm -f "$dir/$1.pid"
+    [ -n "$birth" ] && [ "$(born "$root")" = "$birth" ] || return 0
+    victims=$(tree "$root")
     # Word splitting is wanted: a list of numbers.
     # shellcheck disable=SC2086
     kill -STOP $victims 2>/dev/null
     # shellcheck disable=SC2086
     kill -KILL $victims 2>/dev/null
-    rm -f "$dir/$1.pid"
 }
 
 cleanup() {
@@ -352,7 +357,11 @@ if [ "$keep" = yes ]; then
 #!/bin/sh
 # Stops and removes this demonstration.
 tree() { for pid in "\$@"; do echo "\$pid"; for child in \$(cat /proc/"\$pid"/task/*/children 2>/dev/null); do tree "\$child"; done; done; }
-for file in "$dir"/*.pid; do kill -9 \$(tree "\$(cat "\$file")") 2>/dev/null; done
+for file in "$dir"/*.pid; do
+    read -r root birth <"\$file"
+    now=\$(sed 's/.*) //' "/proc/\$root/stat" 2>/dev/null | cut -d ' ' -f 20)
+    [ -n "\$birth" ] && [ "\$now" = "\$birth" ] && kill -9 \$(tree "\$root") 2>/dev/null
+done
 rm -rf "$dir"
 SCRIPT
     chmod 755 "$dir/stop"
