@@ -1,1 +1,30 @@
-//! placeholder
+//! Drives real processes: monitors (ours and the stock one), PostgreSQL nodes under stock
+//! `pg_autoctl`, clients that write all the while, and faults.
+//!
+//! A test is a function of a [`Lab`]: a directory, a block of ports and everything that was started
+//! there. When the function ends, however it ends, the processes are killed and the directory is
+//! removed; after a failure the logs stay, and their path is printed.
+
+pub mod bench;
+pub mod cluster;
+pub mod command;
+pub mod failure;
+pub mod lab;
+pub mod monitors;
+pub mod nodes;
+pub mod ports;
+pub mod process;
+pub mod raw;
+pub mod requirements;
+pub mod shape;
+pub mod sql;
+pub mod steps;
+pub mod wait;
+pub mod writer;
+
+pub use cluster::Cluster;
+pub use failure::{Context, Failure, Result};
+pub use lab::Lab;
+pub use monitors::{Kind, Monitors};
+pub use nodes::StockNode;
+pub use steps::Steps;
