@@ -67,6 +67,13 @@ impl RawClient {
         self.ask(&out).await
     }
 
+    /// Says good-bye, as libpq does.
+    pub async fn end(mut self) {
+        let mut out = BytesMut::new();
+        frontend::terminate(&mut out);
+        _ = self.stream.write_all(&out).await;
+    }
+
     /// Reads up to ReadyForQuery.
     async fn answer(&mut self) -> Result<Vec<Row>, SqlError> {
         let mut rows = Vec::new();

@@ -436,7 +436,10 @@ fn drop_node(cluster: &mut Cluster) -> Result<()> {
         .process()?
         .wait(Duration::from_secs(30))?;
     // Here 2.0 exits with 0; its sources promise 121 to whoever restarts it.
-    ensure!(matches!(status.code(), Some(0 | 121)), "the dropped keeper ended with {status}");
+    ensure!(
+        matches!(status.code(), Some(0 | 121)),
+        "the dropped keeper ended with {status}"
+    );
     cluster.nodes.retain(|n| n.name != standby);
     ensure_eq!(cluster.settle()?, primary, "the primary");
     Ok(())

@@ -23,8 +23,13 @@ pub struct StockMonitor {
 
 impl StockMonitor {
     pub fn start(lab: &Lab) -> Result<Self> {
+        Self::start_as(lab, "mon")
+    }
+
+    /// Starts a stock monitor in the directory `name` of the lab.
+    pub fn start_as(lab: &Lab, name: &str) -> Result<Self> {
         let port = lab.port()?;
-        let pgdata = lab.path("mon");
+        let pgdata = lab.path(name);
         let mut create = lab.command("pg_autoctl");
         create.args([
             "create",
@@ -71,7 +76,7 @@ impl StockMonitor {
             port,
             admin,
             run: Box::new(run),
-            log: lab.log("monitor"),
+            log: lab.log(name),
             process: None,
         };
         monitor.restart(0)?;
@@ -112,8 +117,11 @@ impl Monitors for StockMonitor {
     fn kill(&mut self, i: usize) -> Result<()> {
         Self::only(i)?;
         kill_at_once(&self.pids())?;
-        self.process = None;
-        Ok(())
+        // Reaped, or the next pg_autoctl would take the zombie for a running one.
+        match self.process.take() {
+            Some(process) => process.wait(Duration::from_secs(10)).map(drop),
+            None => Ok(()),
+        }
     }
 
     fn pause(&mut self, i: usize) -> Result<()> {
