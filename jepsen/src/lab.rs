@@ -86,7 +86,8 @@ impl Lab {
             .truncate(false)
             .write(true)
             .open(dir.join("lock"))?;
-        let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock)
+        // Waits for a sweeper that looks at it just now.
+        let lock = Flock::lock(lock, FlockArg::LockExclusive)
             .map_err(|(_, error)| Failure::from(error))
             .context("lock the lab's directory")?;
         let ports = Ports::take(&base)?;

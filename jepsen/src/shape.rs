@@ -94,6 +94,7 @@ pub fn same_text(what: &str, ours: &str, stock: &str) -> Result<()> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

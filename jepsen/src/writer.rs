@@ -343,6 +343,7 @@ impl fmt::Display for Report {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

@@ -27,11 +27,13 @@ fn run(name: &str, kind: Kind) {
     }
 }
 
+type Check = fn(&Cluster) -> Result<()>;
+
 fn body(lab: &Lab, kind: Kind) -> Result<()> {
     let mut cluster = Cluster::start(lab, kind, 3)?;
     let writer = cluster.writer()?;
     let mut steps = Steps::new();
-    let checks: [(&str, fn(&Cluster) -> Result<()>); 9] = [
+    let checks: [(&str, Check); 9] = [
         ("the version gate stands open", version_gate),
         ("candidate priority", candidate_priority),
         ("replication quorum", replication_quorum),

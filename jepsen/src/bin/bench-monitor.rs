@@ -180,12 +180,11 @@ fn calls(args: &Args, kind: Kind, table: &mut Table) -> Result<()> {
             Pace::Open(full.per_second / 2.0),
         )?;
         add("1 kept connection", 1, Pace::Closed)?;
-        let full = add(
+        add(
             "new connection per call, 16 at once, full",
             16,
             Pace::Reconnecting,
         )?;
-        drop(full);
     }
     Ok(())
 }

@@ -18,9 +18,12 @@ struct Replica {
     process: Option<Process>,
 }
 
+/// The command that runs the monitor of this name and port.
+type MakeCommand = Box<dyn Fn(&str, u16) -> Command + Send>;
+
 pub struct PgquorumMonitors {
     replicas: Vec<Replica>,
-    command: Box<dyn Fn(&str, u16) -> Command + Send>,
+    command: MakeCommand,
 }
 
 impl PgquorumMonitors {
