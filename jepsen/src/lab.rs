@@ -47,7 +47,7 @@ impl Lab {
         let started = Instant::now();
         let outcome = catch_unwind(AssertUnwindSafe(|| body(&lab)));
         let took = started.elapsed().as_secs_f64();
-        let message = match outcome {
+        let message = match outcome.map(|body| body.and_then(|()| lab.no_panics())) {
             Ok(Ok(())) => {
                 eprintln!("{name}: passed in {took:.1} s");
                 return;
@@ -182,6 +182,18 @@ impl Lab {
             }
         }
         text
+    }
+
+    /// Fails when a process of the lab has logged a panic, even if nobody noticed.
+    fn no_panics(&self) -> Result<()> {
+        for entry in fs::read_dir(self.path("log"))? {
+            let path = entry?.path();
+            let log = String::from_utf8_lossy(&fs::read(&path)?).into_owned();
+            if let Some(line) = log.lines().find(|line| line.contains("panicked at")) {
+                crate::bail!("{} says: {line}", path.display());
+            }
+        }
+        Ok(())
     }
 
     /// Kills everything that lives in the lab.
