@@ -43,11 +43,7 @@ impl<'lab> Cluster<'lab> {
 
     /// Monitors alone.
     pub fn monitors(lab: &'lab Lab, kind: Kind) -> Result<Self> {
-        Ok(Self {
-            lab,
-            monitors: kind.start(lab)?,
-            nodes: Vec::new(),
-        })
+        Ok(Self { lab, monitors: kind.start(lab)?, nodes: Vec::new() })
     }
 
     pub fn add_nodes(&mut self, count: usize) -> Result<()> {
@@ -64,8 +60,7 @@ impl<'lab> Cluster<'lab> {
             let node = StockNode::create(self.lab, &format!("n{i}"), &uri, &[])?;
             if several {
                 let all = self.monitors.uri_all();
-                node.ctl(self.lab, &["config", "set", "pg_autoctl.monitor", &all])?
-                    .ok()?;
+                node.ctl(self.lab, &["config", "set", "pg_autoctl.monitor", &all])?.ok()?;
                 node.ctl(self.lab, &["reload"])?.ok()?;
             }
             self.nodes.push(node);
@@ -83,17 +78,11 @@ impl<'lab> Cluster<'lab> {
     }
 
     pub fn node(&self, name: &str) -> Result<&StockNode> {
-        self.nodes
-            .iter()
-            .find(|n| n.name == name)
-            .context(format!("there is no node {name}"))
+        self.nodes.iter().find(|n| n.name == name).context(format!("there is no node {name}"))
     }
 
     pub fn node_mut(&mut self, name: &str) -> Result<&mut StockNode> {
-        self.nodes
-            .iter_mut()
-            .find(|n| n.name == name)
-            .context(format!("there is no node {name}"))
+        self.nodes.iter_mut().find(|n| n.name == name).context(format!("there is no node {name}"))
     }
 
     /// The nodes as the monitors see them.
@@ -105,12 +94,7 @@ impl<'lab> Cluster<'lab> {
         )?;
         rows.into_iter()
             .map(|row| {
-                let field = |i: usize| {
-                    row.get(i)
-                        .cloned()
-                        .flatten()
-                        .context(format!("column {i} is NULL"))
-                };
+                let field = |i: usize| row.get(i).cloned().flatten().context(format!("column {i} is NULL"));
                 Ok(NodeRow {
                     id: field(0)?.parse()?,
                     name: field(1)?,
@@ -124,28 +108,16 @@ impl<'lab> Cluster<'lab> {
     }
 
     pub fn row(&self, name: &str) -> Result<NodeRow> {
-        self.rows()?
-            .into_iter()
-            .find(|r| r.name == name)
-            .context(format!("no monitor knows {name}"))
+        self.rows()?.into_iter().find(|r| r.name == name).context(format!("no monitor knows {name}"))
     }
 
     /// Waits until a node is, and is meant to be, in `state`.
     pub fn wait_state(&self, name: &str, state: &str) -> Result<()> {
-        self.explained(wait_for(
-            &format!("{name} to be {state}"),
-            Duration::from_secs(60),
-            || {
-                let row = self.row(name)?;
-                ensure!(
-                    row.is(state),
-                    "it is {} and shall be {}",
-                    row.reported,
-                    row.goal
-                );
-                Ok(Some(()))
-            },
-        ))
+        self.explained(wait_for(&format!("{name} to be {state}"), Duration::from_secs(60), || {
+            let row = self.row(name)?;
+            ensure!(row.is(state), "it is {} and shall be {}", row.reported, row.goal);
+            Ok(Some(()))
+        }))
     }
 
     /// Waits for rest: one primary, the others secondary, all healthy, and the primary writable.
@@ -171,11 +143,7 @@ impl<'lab> Cluster<'lab> {
             let [primary] = primaries.as_slice() else {
                 crate::bail!("{} primaries", primaries.len());
             };
-            ensure!(
-                self.node(&primary.name)?.writable()?,
-                "{} takes no writes",
-                primary.name
-            );
+            ensure!(self.node(&primary.name)?.writable()?, "{} takes no writes", primary.name);
             Ok(Some(primary.name.clone()))
         }))
     }
@@ -184,29 +152,20 @@ impl<'lab> Cluster<'lab> {
     pub fn explained<T>(&self, outcome: Result<T>) -> Result<T> {
         outcome.map_err(|error| match sql::events(&self.monitors.uri_all()) {
             Ok(events) => Failure::new(format!("{error}\n{events}")),
-            Err(other) => Failure::new(format!(
-                "{error} (and no monitor tells its events: {other})"
-            )),
+            Err(other) => Failure::new(format!("{error} (and no monitor tells its events: {other})")),
         })
     }
 
     /// The primary's name, by what the monitors assigned and the node reported.
     pub fn primary(&self) -> Result<String> {
-        let row = self
-            .rows()?
-            .into_iter()
-            .find(|r| r.is("primary") || r.is("single") || r.is("wait_primary"));
+        let row =
+            self.rows()?.into_iter().find(|r| r.is("primary") || r.is("single") || r.is("wait_primary"));
         Ok(row.context("no node is primary")?.name)
     }
 
     /// A standby's name.
     pub fn standby(&self) -> Result<String> {
-        Ok(self
-            .rows()?
-            .into_iter()
-            .find(|r| r.is("secondary"))
-            .context("no node is secondary")?
-            .name)
+        Ok(self.rows()?.into_iter().find(|r| r.is("secondary")).context("no node is secondary")?.name)
     }
 
     /// A stock command given the URI of all monitors.
@@ -223,15 +182,8 @@ impl<'lab> Cluster<'lab> {
 
     /// The URI of the application's database, wherever its primary is.
     pub fn app_uri(&self) -> String {
-        let hosts: Vec<String> = self
-            .nodes
-            .iter()
-            .map(|n| format!("127.0.0.1:{}", n.port))
-            .collect();
-        format!(
-            "postgres://app@{}/app?target_session_attrs=read-write",
-            hosts.join(",")
-        )
+        let hosts: Vec<String> = self.nodes.iter().map(|n| format!("127.0.0.1:{}", n.port)).collect();
+        format!("postgres://app@{}/app?target_session_attrs=read-write", hosts.join(","))
     }
 
     /// A client that writes from now on.

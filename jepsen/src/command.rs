@@ -50,11 +50,7 @@ impl Output {
 
     /// The output, provided that the command took less than `limit`.
     pub fn within(self, limit: Duration) -> Result<Self> {
-        ensure!(
-            self.took < limit,
-            "expected an end within {} s: {self}",
-            limit.as_secs_f64()
-        );
+        ensure!(self.took < limit, "expected an end within {} s: {self}", limit.as_secs_f64());
         Ok(self)
     }
 
@@ -111,10 +107,7 @@ fn drain(pipe: Option<impl Read + Send + 'static>) -> Drain {
         std::thread::spawn(move || {
             let mut buffer = [0; 8192];
             while let Ok(n @ 1..) = pipe.read(&mut buffer) {
-                if sender
-                    .send(buffer.iter().take(n).copied().collect())
-                    .is_err()
-                {
+                if sender.send(buffer.iter().take(n).copied().collect()).is_err() {
                     return;
                 }
             }

@@ -75,17 +75,9 @@ impl Lab {
             let path = dir.join(sub);
             fs::create_dir_all(&path).context(format!("create {}", path.display()))?;
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
-            chown(
-                &path,
-                Some(account.uid.as_raw()),
-                Some(account.gid.as_raw()),
-            )?;
+            chown(&path, Some(account.uid.as_raw()), Some(account.gid.as_raw()))?;
         }
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(dir.join("lock"))?;
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(dir.join("lock"))?;
         // Waits for a sweeper that looks at it just now.
         let lock = Flock::lock(lock, FlockArg::LockExclusive)
             .map_err(|(_, error)| Failure::from(error))
@@ -123,9 +115,7 @@ impl Lab {
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = self.command_as_us(program);
         if self.account.switch {
-            command
-                .uid(self.account.uid.as_raw())
-                .gid(self.account.gid.as_raw());
+            command.uid(self.account.uid.as_raw()).gid(self.account.gid.as_raw());
         }
         command
     }
@@ -158,19 +148,12 @@ impl Lab {
 
     /// Remembers a monitor to ask for its events when the test fails.
     pub fn remember_monitor(&self, uri: String) {
-        self.monitors
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .push(uri);
+        self.monitors.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(uri);
     }
 
     /// What the monitors know: nodes and events, of the first one that answers.
     pub fn describe(&self) -> String {
-        let monitors = self
-            .monitors
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .clone();
+        let monitors = self.monitors.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         let mut text = String::new();
         for uri in monitors {
             match sql::events(&uri) {
@@ -199,15 +182,11 @@ impl Lab {
     /// Kills everything that lives in the lab.
     fn kill_all(&self) -> Result<()> {
         let marker = format!("{MARKER}={}", self.dir.display());
-        wait_until(
-            "the end of all processes of the lab",
-            Duration::from_secs(20),
-            || {
-                let pids = living_in(&self.dir, &marker);
-                signal_all(&pids, Signal::SIGKILL)?;
-                Ok(pids.is_empty().then_some(()))
-            },
-        )
+        wait_until("the end of all processes of the lab", Duration::from_secs(20), || {
+            let pids = living_in(&self.dir, &marker);
+            signal_all(&pids, Signal::SIGKILL)?;
+            Ok(pids.is_empty().then_some(()))
+        })
     }
 }
 
@@ -242,11 +221,7 @@ fn base() -> Result<PathBuf> {
 /// Waits for this machine's turn: heavy tests would starve each other.
 fn turn(name: &str) -> Option<Flock<File>> {
     let file = base().and_then(|base| {
-        Ok(OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(base.join("turn"))?)
+        Ok(OpenOptions::new().create(true).truncate(false).write(true).open(base.join("turn"))?)
     });
     match file {
         Ok(file) => match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -277,11 +252,7 @@ fn sweep(base: &Path) {
         };
         let left = living_in(&dir, &format!("{MARKER}={}", dir.display()));
         if !left.is_empty() {
-            eprintln!(
-                "ending {} processes that an earlier run left in {}",
-                left.len(),
-                dir.display()
-            );
+            eprintln!("ending {} processes that an earlier run left in {}", left.len(), dir.display());
             _ = signal_all(&left, Signal::SIGKILL);
             strip_data(&dir);
         }

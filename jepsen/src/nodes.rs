@@ -27,12 +27,7 @@ impl StockNode {
 
     /// `pg_autoctl create postgres` alone.
     pub fn create_only(lab: &Lab, name: &str, monitor: &str, extra: &[&str]) -> Result<Self> {
-        let node = Self {
-            name: name.to_owned(),
-            port: lab.port()?,
-            pgdata: lab.path(name),
-            process: None,
-        };
+        let node = Self { name: name.to_owned(), port: lab.port()?, pgdata: lab.path(name), process: None };
         let mut create = lab.command("pg_autoctl");
         create.args([
             "create",
@@ -55,11 +50,7 @@ impl StockNode {
             "--monitor",
             monitor,
         ]);
-        create
-            .arg("--pgdata")
-            .arg(&node.pgdata)
-            .args(["--pgport", &node.port.to_string()])
-            .args(extra);
+        create.arg("--pgdata").arg(&node.pgdata).args(["--pgport", &node.port.to_string()]).args(extra);
         command::run(create, Duration::from_secs(120))?.ok()?;
         modest(&node.pgdata)?;
         Ok(node)
@@ -67,18 +58,11 @@ impl StockNode {
 
     /// Starts the keeper, which starts PostgreSQL.
     pub fn run(&mut self, lab: &Lab) -> Result<()> {
-        ensure!(
-            self.keeper().is_none(),
-            "the keeper of {} runs already",
-            self.name
-        );
+        ensure!(self.keeper().is_none(), "the keeper of {} runs already", self.name);
         let mut run = lab.command("pg_autoctl");
         run.args(["run", "--pgdata"]).arg(&self.pgdata);
-        self.process = Some(Process::spawn(
-            &format!("the keeper of {}", self.name),
-            run,
-            &lab.log(&self.name),
-        )?);
+        self.process =
+            Some(Process::spawn(&format!("the keeper of {}", self.name), run, &lab.log(&self.name))?);
         Ok(())
     }
 
@@ -96,17 +80,12 @@ impl StockNode {
 
     /// The keeper's pid, while it runs.
     pub fn keeper(&self) -> Option<i32> {
-        self.process
-            .as_ref()
-            .filter(|p| p.running())
-            .map(Process::pid)
+        self.process.as_ref().filter(|p| p.running()).map(Process::pid)
     }
 
     /// The keeper, to wait for its end.
     pub fn process(&self) -> Result<&Process> {
-        self.process
-            .as_ref()
-            .context(format!("{} was never run", self.name))
+        self.process.as_ref().context(format!("{} was never run", self.name))
     }
 
     pub fn postmaster(&self) -> Option<i32> {

@@ -42,17 +42,10 @@ impl Ports {
                 continue;
             };
             if (first..first + BLOCK).all(|port| free(port) && free(port + REPLICA_OFFSET)) {
-                return Ok(Self {
-                    _lock: lock,
-                    first,
-                    used: AtomicU16::new(0),
-                });
+                return Ok(Self { _lock: lock, first, used: AtomicU16::new(0) });
             }
         }
-        bail!(
-            "no block of {BLOCK} free ports below {}",
-            FIRST + BLOCK * BLOCKS
-        )
+        bail!("no block of {BLOCK} free ports below {}", FIRST + BLOCK * BLOCKS)
     }
 
     /// One more port of the block.

@@ -31,20 +31,10 @@ impl Process {
             .append(true)
             .open(log)
             .context(format!("open the log {}", log.display()))?;
-        command
-            .stdin(Stdio::null())
-            .stdout(out.try_clone()?)
-            .stderr(out);
-        let child = command
-            .spawn()
-            .context(format!("start {name} ({:?})", command.get_program()))?;
+        command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
+        let child = command.spawn().context(format!("start {name} ({:?})", command.get_program()))?;
         let pid = i32::try_from(child.id())?;
-        Ok(Self {
-            name: name.to_owned(),
-            log: log.to_owned(),
-            pid,
-            child: Mutex::new(child),
-        })
+        Ok(Self { name: name.to_owned(), log: log.to_owned(), pid, child: Mutex::new(child) })
     }
 
     pub fn pid(&self) -> i32 {
@@ -53,10 +43,7 @@ impl Process {
 
     /// The exit status, once there is one.
     pub fn exited(&self) -> Result<Option<ExitStatus>> {
-        let mut child = self
-            .child
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut child = self.child.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         Ok(child.try_wait()?)
     }
 
@@ -66,9 +53,7 @@ impl Process {
 
     /// Waits for the end of the process.
     pub fn wait(&self, deadline: Duration) -> Result<ExitStatus> {
-        wait_until(&format!("the end of {}", self.name), deadline, || {
-            self.exited()
-        })
+        wait_until(&format!("the end of {}", self.name), deadline, || self.exited())
     }
 
     /// Sends a signal to the process alone.
@@ -137,26 +122,18 @@ fn pids() -> Vec<i32> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
-    entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect()
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// The processes `roots` and their descendants, parents before children.
 pub fn tree(roots: &[i32]) -> Vec<i32> {
-    let parents: BTreeMap<i32, i32> = pids()
-        .into_iter()
-        .filter_map(|pid| Some((pid, stat(pid)?.parent)))
-        .collect();
+    let parents: BTreeMap<i32, i32> =
+        pids().into_iter().filter_map(|pid| Some((pid, stat(pid)?.parent))).collect();
     let mut found: Vec<i32> = roots.to_vec();
     let mut i = 0;
     while let Some(&parent) = found.get(i) {
         found.extend(
-            parents
-                .iter()
-                .filter(|&(pid, p)| *p == parent && !roots.contains(pid))
-                .map(|(pid, _)| *pid),
+            parents.iter().filter(|&(pid, p)| *p == parent && !roots.contains(pid)).map(|(pid, _)| *pid),
         );
         i += 1;
     }
@@ -171,8 +148,7 @@ pub fn living_in(dir: &Path, marker: &str) -> Vec<i32> {
         .into_iter()
         .filter(|&pid| pid != me && stat(pid).is_some_and(|s| s.state != 'Z'))
         .filter(|pid| {
-            let works =
-                fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(dir));
+            let works = fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(dir));
             works
                 || fs::read(format!("/proc/{pid}/environ"))
                     .is_ok_and(|env| env.split(|b| *b == 0).any(|var| var == marker.as_bytes()))
@@ -183,19 +159,14 @@ pub fn living_in(dir: &Path, marker: &str) -> Vec<i32> {
 /// Resident memory of a process in bytes.
 pub fn resident(pid: i32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
 }
 
 /// Bytes that a process caused to be written to disk.
 pub fn written(pid: i32) -> Option<u64> {
     let io = fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
-    io.lines()
-        .find_map(|line| line.strip_prefix("write_bytes: "))?
-        .parse()
-        .ok()
+    io.lines().find_map(|line| line.strip_prefix("write_bytes: "))?.parse().ok()
 }
 
 /// Clock ticks per second, the unit of [`Stat::ticks`].

@@ -26,24 +26,16 @@ fn lost(error: std::io::Error) -> SqlError {
 impl RawClient {
     /// Connects as libpq does by default: SSLRequest first, then in the clear.
     pub async fn connect(port: u16, ask_ssl: bool) -> Result<Self, SqlError> {
-        let stream = TcpStream::connect(("127.0.0.1", port))
-            .await
-            .map_err(lost)?;
+        let stream = TcpStream::connect(("127.0.0.1", port)).await.map_err(lost)?;
         stream.set_nodelay(true).map_err(lost)?;
-        let mut client = Self {
-            stream,
-            read: BytesMut::with_capacity(4096),
-            parameters: Vec::new(),
-        };
+        let mut client = Self { stream, read: BytesMut::with_capacity(4096), parameters: Vec::new() };
         let mut out = BytesMut::new();
         if ask_ssl {
             frontend::ssl_request(&mut out);
             client.stream.write_all(&out).await.map_err(lost)?;
             let answer = client.stream.read_u8().await.map_err(lost)?;
             if answer != b'N' {
-                return Err(SqlError::Connection(format!(
-                    "SSLRequest was answered {answer}"
-                )));
+                return Err(SqlError::Connection(format!("SSLRequest was answered {answer}")));
             }
             out.clear();
         }
@@ -84,13 +76,10 @@ impl RawClient {
                 b'D' => rows.push(data_row(&mut body)),
                 b'E' => failure = Some(error(&body)),
                 b'S' => {
-                    let mut parts = body[..]
-                        .split(|b: &u8| *b == 0)
-                        .map(|p| String::from_utf8_lossy(p).into_owned());
-                    self.parameters.push((
-                        parts.next().unwrap_or_default(),
-                        parts.next().unwrap_or_default(),
-                    ));
+                    let mut parts =
+                        body[..].split(|b: &u8| *b == 0).map(|p| String::from_utf8_lossy(p).into_owned());
+                    self.parameters
+                        .push((parts.next().unwrap_or_default(), parts.next().unwrap_or_default()));
                 }
                 b'Z' => return failure.map_or(Ok(rows), Err),
                 _ => {}
@@ -109,20 +98,14 @@ impl RawClient {
                 }
             }
             if self.stream.read_buf(&mut self.read).await.map_err(lost)? == 0 {
-                return Err(SqlError::Connection(
-                    "the server closed the connection".to_owned(),
-                ));
+                return Err(SqlError::Connection("the server closed the connection".to_owned()));
             }
         }
     }
 }
 
 fn data_row(body: &mut BytesMut) -> Row {
-    let columns = if body.remaining() >= 2 {
-        body.get_u16()
-    } else {
-        0
-    };
+    let columns = if body.remaining() >= 2 { body.get_u16() } else { 0 };
     let mut row = Row::with_capacity(columns.into());
     for _ in 0..columns {
         if body.remaining() < 4 {
@@ -142,15 +125,9 @@ fn data_row(body: &mut BytesMut) -> Row {
 fn error(body: &[u8]) -> SqlError {
     let field = |tag: u8| {
         let found = body.split(|b| *b == 0).find(|f| f.first() == Some(&tag));
-        found
-            .and_then(|f| f.get(1..))
-            .map(|f| String::from_utf8_lossy(f).into_owned())
-            .unwrap_or_default()
+        found.and_then(|f| f.get(1..)).map(|f| String::from_utf8_lossy(f).into_owned()).unwrap_or_default()
     };
-    SqlError::Server {
-        code: field(b'C'),
-        message: field(b'M'),
-    }
+    SqlError::Server { code: field(b'C'), message: field(b'M') }
 }
 
 /// Parse, Bind, Describe, Execute, Sync, with every parameter as text: what libpq's
@@ -188,15 +165,6 @@ pub fn node_active(
     extended(
         "SELECT * FROM pgautofailover.node_active($1, $2, $3, $4::pgautofailover.replication_state, $5, $6, $7, $8)",
         &[25, 20, 23, 25, 16, 23, 3220, 25],
-        &[
-            formation,
-            &node.to_string(),
-            "0",
-            state,
-            "true",
-            "1",
-            lsn,
-            sync,
-        ],
+        &[formation, &node.to_string(), "0", state, "true", "1", lsn, sync],
     )
 }

@@ -20,19 +20,11 @@ pub struct Account {
 /// The account for nodes: `postgres` when we are root, ourselves otherwise.
 pub fn account() -> Result<Account> {
     if !Uid::effective().is_root() {
-        return Ok(Account {
-            uid: Uid::effective(),
-            gid: Gid::effective(),
-            switch: false,
-        });
+        return Ok(Account { uid: Uid::effective(), gid: Gid::effective(), switch: false });
     }
     let user = User::from_name("postgres")?
         .context("we are root and there is no user `postgres` to run nodes as")?;
-    Ok(Account {
-        uid: user.uid,
-        gid: user.gid,
-        switch: true,
-    })
+    Ok(Account { uid: user.uid, gid: user.gid, switch: true })
 }
 
 /// The directory of `postgres`, `initdb` and `pg_ctl`: `PG_BINDIR`, or the newest Debian one.
@@ -41,14 +33,11 @@ pub fn postgres_bindir() -> Result<PathBuf> {
         return Ok(dir.into());
     }
     let mut found: Vec<(u32, PathBuf)> = Vec::new();
-    for entry in std::fs::read_dir("/usr/lib/postgresql")
-        .context("no PostgreSQL below /usr/lib/postgresql")?
+    for entry in
+        std::fs::read_dir("/usr/lib/postgresql").context("no PostgreSQL below /usr/lib/postgresql")?
     {
         let path = entry?.path();
-        let major = path
-            .file_name()
-            .and_then(|n| n.to_str())
-            .and_then(|n| n.parse().ok());
+        let major = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse().ok());
         if let Some(major) = major
             && path.join("bin/postgres").exists()
         {
@@ -56,17 +45,12 @@ pub fn postgres_bindir() -> Result<PathBuf> {
         }
     }
     found.sort();
-    Ok(found
-        .pop()
-        .context("no PostgreSQL server below /usr/lib/postgresql")?
-        .1)
+    Ok(found.pop().context("no PostgreSQL server below /usr/lib/postgresql")?.1)
 }
 
 /// Looks `program` up in PATH.
 pub fn in_path(program: &str) -> Option<PathBuf> {
-    std::env::split_paths(&std::env::var_os("PATH")?)
-        .map(|dir| dir.join(program))
-        .find(|path| path.is_file())
+    std::env::split_paths(&std::env::var_os("PATH")?).map(|dir| dir.join(program)).find(|path| path.is_file())
 }
 
 /// Whether everything is there that stock nodes and the stock monitor need.
@@ -76,11 +60,10 @@ pub fn stock() -> Result<()> {
     if in_path("pg_autoctl").is_none() {
         bail!("pg_autoctl is missing (Debian: pg-auto-failover-cli)");
     }
-    let extension = bindir.parent().and_then(Path::file_name).map(|major| {
-        Path::new("/usr/share/postgresql")
-            .join(major)
-            .join("extension/pgautofailover.control")
-    });
+    let extension = bindir
+        .parent()
+        .and_then(Path::file_name)
+        .map(|major| Path::new("/usr/share/postgresql").join(major).join("extension/pgautofailover.control"));
     if !extension.is_some_and(|path| path.exists()) {
         bail!("the stock monitor's extension is missing (Debian: postgresql-NN-auto-failover)");
     }
@@ -118,9 +101,7 @@ fn build_pgquorum() -> Result<PathBuf> {
     }
     let release = !cfg!(debug_assertions);
     let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    build
-        .args(["build", "--quiet", "-p", "pgquorum"])
-        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    build.args(["build", "--quiet", "-p", "pgquorum"]).current_dir(env!("CARGO_MANIFEST_DIR"));
     if release {
         build.arg("--release");
     }
@@ -129,10 +110,6 @@ fn build_pgquorum() -> Result<PathBuf> {
     }
     // target/<profile>/deps/<test> or target/<profile>/<bin>: the binary lies in target/<profile>.
     let here = std::env::current_exe()?;
-    let path = here
-        .ancestors()
-        .skip(1)
-        .map(|dir| dir.join("pgquorum"))
-        .find(|path| path.is_file());
+    let path = here.ancestors().skip(1).map(|dir| dir.join("pgquorum")).find(|path| path.is_file());
     path.context(format!("no pgquorum binary beside {}", here.display()))
 }

@@ -17,10 +17,8 @@ pub fn of_json(value: &Value) -> String {
             format!("[{}]", shapes.join(","))
         }
         Value::Object(fields) => {
-            let fields: Vec<String> = fields
-                .iter()
-                .map(|(key, value)| format!("{key}:{}", of_json(value)))
-                .collect();
+            let fields: Vec<String> =
+                fields.iter().map(|(key, value)| format!("{key}:{}", of_json(value))).collect();
             format!("{{{}}}", fields.join(","))
         }
     }
@@ -51,19 +49,9 @@ fn of_line(line: &str) -> String {
 /// Fails unless both JSON texts have one shape, and one layout: blanks and the order of the keys.
 pub fn same_json(what: &str, ours: &str, stock: &str) -> Result<()> {
     let (a, b): (Value, Value) = (serde_json::from_str(ours)?, serde_json::from_str(stock)?);
-    ensure!(
-        of_json(&a) == of_json(&b),
-        "{what}: the shape is\n{}\ninstead of\n{}",
-        of_json(&a),
-        of_json(&b)
-    );
+    ensure!(of_json(&a) == of_json(&b), "{what}: the shape is\n{}\ninstead of\n{}", of_json(&a), of_json(&b));
     let (a, b) = (keys(ours), keys(stock));
-    ensure!(
-        a == b,
-        "{what}: the layout of the keys is\n{}\ninstead of\n{}",
-        a.join("\n"),
-        b.join("\n")
-    );
+    ensure!(a == b, "{what}: the layout of the keys is\n{}\ninstead of\n{}", a.join("\n"), b.join("\n"));
     Ok(())
 }
 
@@ -84,12 +72,7 @@ fn keys(text: &str) -> Vec<String> {
 /// Fails unless both texts have one shape.
 pub fn same_text(what: &str, ours: &str, stock: &str) -> Result<()> {
     let (a, b) = (of_text(ours), of_text(stock));
-    ensure!(
-        a == b,
-        "{what}: the shape is\n{}\ninstead of\n{}",
-        a.join("\n"),
-        b.join("\n")
-    );
+    ensure!(a == b, "{what}: the shape is\n{}\ninstead of\n{}", a.join("\n"), b.join("\n"));
     Ok(())
 }
 

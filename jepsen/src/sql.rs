@@ -42,10 +42,7 @@ impl std::error::Error for SqlError {}
 impl From<tokio_postgres::Error> for SqlError {
     fn from(error: tokio_postgres::Error) -> Self {
         match error.as_db_error() {
-            Some(db) => Self::Server {
-                code: db.code().code().to_owned(),
-                message: db.message().to_owned(),
-            },
+            Some(db) => Self::Server { code: db.code().code().to_owned(), message: db.message().to_owned() },
             None => Self::Connection(Failure::from(error).to_string()),
         }
     }
@@ -75,10 +72,7 @@ impl Heard {
     }
 
     pub fn notifications(&self) -> Vec<Notification> {
-        self.notifications
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.notifications.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -93,9 +87,7 @@ pub struct Session {
 /// Connects to the first host of `uri` that suits its `target_session_attrs`, giving each host
 /// `per_host` for connecting, authenticating and being asked what it is.
 pub async fn connect(uri: &str, per_host: Duration) -> Result<Session, SqlError> {
-    let config: Config = uri
-        .parse()
-        .map_err(|e| SqlError::Connection(format!("bad URI {uri}: {e}")))?;
+    let config: Config = uri.parse().map_err(|e| SqlError::Connection(format!("bad URI {uri}: {e}")))?;
     let mut last = SqlError::Connection(format!("no host in {uri}"));
     for i in 0..config.get_hosts().len() {
         match timeout(per_host, connect_one(&config, i)).await {
@@ -112,16 +104,9 @@ async fn connect_one(config: &Config, i: usize) -> Result<Session, SqlError> {
         Some(Host::Tcp(host)) => host.clone(),
         other => return Err(SqlError::Connection(format!("no such host: {other:?}"))),
     };
-    let port = config
-        .get_ports()
-        .get(i)
-        .or(config.get_ports().first())
-        .copied()
-        .unwrap_or(5432);
+    let port = config.get_ports().get(i).or(config.get_ports().first()).copied().unwrap_or(5432);
     let mut one = Config::new();
-    one.host(&host)
-        .port(port)
-        .target_session_attrs(config.get_target_session_attrs());
+    one.host(&host).port(port).target_session_attrs(config.get_target_session_attrs());
     one.user(config.get_user().unwrap_or("postgres"));
     one.dbname(config.get_dbname().unwrap_or("postgres"));
     if let Some(password) = config.get_password() {
@@ -135,27 +120,16 @@ async fn connect_one(config: &Config, i: usize) -> Result<Session, SqlError> {
             match message {
                 AsyncMessage::Notice(notice) => {
                     let text = format!("{} {}", notice.code().code(), notice.message());
-                    to.notices
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .push(text);
+                    to.notices.lock().unwrap_or_else(PoisonError::into_inner).push(text);
                 }
                 AsyncMessage::Notification(notification) => {
-                    to.notifications
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .push(notification);
+                    to.notifications.lock().unwrap_or_else(PoisonError::into_inner).push(notification);
                 }
                 _ => {}
             }
         }
     });
-    Ok(Session {
-        client,
-        heard,
-        host,
-        port,
-    })
+    Ok(Session { client, heard, host, port })
 }
 
 /// Runs a future to its end on this thread.
@@ -179,9 +153,7 @@ pub fn try_query(uri: &str, sql: &str, deadline: Duration) -> Result<Result<Vec<
             let session = connect(uri, deadline).await?;
             rows(&session.client, sql).await
         };
-        timeout(deadline, ask)
-            .await
-            .unwrap_or(Err(SqlError::Deadline))
+        timeout(deadline, ask).await.unwrap_or(Err(SqlError::Deadline))
     })
 }
 
@@ -189,11 +161,7 @@ pub fn try_query(uri: &str, sql: &str, deadline: Duration) -> Result<Result<Vec<
 pub async fn rows(client: &Client, sql: &str) -> Result<Vec<Row>, SqlError> {
     let messages = client.simple_query(sql).await?;
     let rows = messages.iter().filter_map(|message| match message {
-        SimpleQueryMessage::Row(row) => Some(
-            (0..row.len())
-                .map(|i| row.get(i).map(str::to_owned))
-                .collect(),
-        ),
+        SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|i| row.get(i).map(str::to_owned)).collect()),
         _ => None,
     });
     Ok(rows.collect())
@@ -221,15 +189,6 @@ pub fn events(uri: &str) -> Result<String> {
         "SELECT eventid, eventtime, nodename, reportedstate, goalstate, description \
          FROM pgautofailover.last_events(60) ORDER BY eventid",
     )?;
-    let line = |row: &Row| {
-        row.iter()
-            .map(|v| v.as_deref().unwrap_or("-"))
-            .collect::<Vec<_>>()
-            .join(" | ")
-    };
-    Ok(nodes
-        .iter()
-        .chain(&events)
-        .map(|row| format!("  {}\n", line(row)))
-        .collect())
+    let line = |row: &Row| row.iter().map(|v| v.as_deref().unwrap_or("-")).collect::<Vec<_>>().join(" | ");
+    Ok(nodes.iter().chain(&events).map(|row| format!("  {}\n", line(row))).collect())
 }

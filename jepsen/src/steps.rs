@@ -32,8 +32,7 @@ impl Steps {
                 eprintln!("  FAILED {took:6.1} s  {name}: {error}");
                 self.failed.push(format!("{name}: {error}"));
                 if let Err(error) = recover() {
-                    self.failed
-                        .push(format!("and the cluster did not come to rest: {error}"));
+                    self.failed.push(format!("and the cluster did not come to rest: {error}"));
                     return self.verdict();
                 }
             }

@@ -19,10 +19,7 @@ pub fn wait_until<T>(
             return Ok(answer);
         }
         if Instant::now() >= end {
-            return Err(Failure::new(format!(
-                "waited {} s in vain for {what}",
-                deadline.as_secs_f64()
-            )));
+            return Err(Failure::new(format!("waited {} s in vain for {what}", deadline.as_secs_f64())));
         }
         sleep(STEP);
     }

@@ -55,45 +55,26 @@ impl Writer {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let table = format!("writer_{}_{number}", std::process::id());
-        wait_for(
-            "a primary to make the writer's table on",
-            Duration::from_secs(60),
-            || {
-                sql::query(
-                    uri,
-                    &format!("CREATE TABLE IF NOT EXISTS {table} (id bigint NOT NULL)"),
-                )
-                .map(Some)
-            },
-        )?;
+        wait_for("a primary to make the writer's table on", Duration::from_secs(60), || {
+            sql::query(uri, &format!("CREATE TABLE IF NOT EXISTS {table} (id bigint NOT NULL)")).map(Some)
+        })?;
         let shared = Arc::new(Shared::default());
         let thread = std::thread::spawn({
             let (uri, table, shared) = (uri.to_owned(), table.clone(), Arc::clone(&shared));
             move || sql::block_on(write(&uri, &table, &shared))?
         });
-        let writer = Self {
-            table,
-            shared,
-            thread: Some(thread),
-        };
+        let writer = Self { table, shared, thread: Some(thread) };
         writer.wait_acknowledged(1, Duration::from_secs(30))?;
         Ok(writer)
     }
 
     fn ops(&self) -> Vec<Op> {
-        self.shared
-            .ops
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.shared.ops.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Rows acknowledged so far.
     pub fn acknowledged(&self) -> usize {
-        self.ops()
-            .iter()
-            .filter(|op| op.outcome == Outcome::Ok)
-            .count()
+        self.ops().iter().filter(|op| op.outcome == Outcome::Ok).count()
     }
 
     /// Waits for `more` acknowledged rows that were begun from now on.
@@ -101,65 +82,37 @@ impl Writer {
         let now = Instant::now();
         wait_until(&format!("{more} acknowledged rows"), deadline, || {
             let ops = self.ops();
-            Ok((ops
-                .iter()
-                .filter(|op| op.outcome == Outcome::Ok && op.started >= now)
-                .count()
-                >= more)
+            Ok((ops.iter().filter(|op| op.outcome == Outcome::Ok && op.started >= now).count() >= more)
                 .then_some(()))
         })
         .map_err(|error| {
-            let last = self
-                .ops()
-                .into_iter()
-                .rev()
-                .find(|op| op.outcome != Outcome::Ok);
-            Failure::new(format!(
-                "{error}; the writer's last trouble: {:?}",
-                last.map(|op| op.outcome)
-            ))
+            let last = self.ops().into_iter().rev().find(|op| op.outcome != Outcome::Ok);
+            Failure::new(format!("{error}; the writer's last trouble: {:?}", last.map(|op| op.outcome)))
         })
     }
 
     /// Waits for an acknowledged row on another server than `port`, begun from now on.
     pub fn wait_moved(&self, port: u16, deadline: Duration) -> Result<()> {
         let now = Instant::now();
-        wait_until(
-            &format!("rows acknowledged elsewhere than on {port}"),
-            deadline,
-            || {
-                let ops = self.ops();
-                let moved = ops
-                    .iter()
-                    .filter(|o| o.outcome == Outcome::Ok && o.started >= now && o.port != port);
-                Ok((moved.count() >= 20).then_some(()))
-            },
-        )
+        wait_until(&format!("rows acknowledged elsewhere than on {port}"), deadline, || {
+            let ops = self.ops();
+            let moved = ops.iter().filter(|o| o.outcome == Outcome::Ok && o.started >= now && o.port != port);
+            Ok((moved.count() >= 20).then_some(()))
+        })
     }
 
     /// Stops, reads the table through `uri` and compares.
     pub fn finish(mut self, uri: &str) -> Result<Report> {
         self.shared.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            thread
-                .join()
-                .map_err(|_| Failure::new("the writer panicked"))?
-                .context("the writer")?;
+            thread.join().map_err(|_| Failure::new("the writer panicked"))?.context("the writer")?;
         }
         let rows = wait_for("the writer's rows", Duration::from_secs(60), || {
             sql::query(uri, &format!("SELECT id FROM {}", self.table)).map(Some)
         })?;
         let mut found: BTreeMap<i64, u32> = BTreeMap::new();
         for row in rows {
-            *found
-                .entry(
-                    row.first()
-                        .cloned()
-                        .flatten()
-                        .context("a NULL id")?
-                        .parse()?,
-                )
-                .or_default() += 1;
+            *found.entry(row.first().cloned().flatten().context("a NULL id")?.parse()?).or_default() += 1;
         }
         Ok(Report::new(self.ops(), &found))
     }
@@ -184,18 +137,8 @@ async fn write(uri: &str, table: &str, shared: &Shared) -> Result<()> {
                 Err(error) => (Outcome::Fail(error.to_string()), 0),
             },
         };
-        let op = Op {
-            id,
-            started,
-            ended: Instant::now(),
-            port,
-            outcome,
-        };
-        shared
-            .ops
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(op);
+        let op = Op { id, started, ended: Instant::now(), port, outcome };
+        shared.ops.lock().unwrap_or_else(PoisonError::into_inner).push(op);
         sleep(PACE.saturating_sub(started.elapsed())).await;
     }
     Ok(())
@@ -211,10 +154,7 @@ async fn insert(open: Session, table: &str, id: i64, keep: &mut Option<Session>)
         Err(_) => Outcome::Info("no answer within the deadline".to_owned()),
         Ok(Err(error)) => classify(&error),
         // "canceling wait for synchronous replication": committed here, perhaps nowhere else.
-        Ok(Ok(_)) => match notices
-            .into_iter()
-            .find(|n| n.contains("synchronous replication"))
-        {
+        Ok(Ok(_)) => match notices.into_iter().find(|n| n.contains("synchronous replication")) {
             Some(notice) => Outcome::Info(notice),
             None => {
                 *keep = Some(open);
@@ -264,11 +204,7 @@ impl Report {
             outage: Duration::ZERO,
             lost: Vec::new(),
             unwanted: Vec::new(),
-            doubled: found
-                .iter()
-                .filter(|(_, n)| **n > 1)
-                .map(|(id, _)| *id)
-                .collect(),
+            doubled: found.iter().filter(|(_, n)| **n > 1).map(|(id, _)| *id).collect(),
             servers: Vec::new(),
             troubles: BTreeMap::new(),
         };
@@ -308,21 +244,9 @@ impl Report {
     /// Fails unless every acknowledged row is there once and no refused one is.
     pub fn check(&self) -> Result<()> {
         ensure!(self.acknowledged > 0, "nothing was acknowledged: {self}");
-        ensure!(
-            self.lost.is_empty(),
-            "acknowledged rows are lost: {:?}; {self}",
-            self.lost
-        );
-        ensure!(
-            self.unwanted.is_empty(),
-            "refused rows are there: {:?}; {self}",
-            self.unwanted
-        );
-        ensure!(
-            self.doubled.is_empty(),
-            "rows are there twice: {:?}; {self}",
-            self.doubled
-        );
+        ensure!(self.lost.is_empty(), "acknowledged rows are lost: {:?}; {self}", self.lost);
+        ensure!(self.unwanted.is_empty(), "refused rows are there: {:?}; {self}", self.unwanted);
+        ensure!(self.doubled.is_empty(), "rows are there twice: {:?}; {self}", self.doubled);
         Ok(())
     }
 }
@@ -348,13 +272,7 @@ mod tests {
     use super::*;
 
     fn op(id: i64, at: Instant, outcome: Outcome) -> Op {
-        Op {
-            id,
-            started: at,
-            ended: at,
-            port: 1,
-            outcome,
-        }
+        Op { id, started: at, ended: at, port: 1, outcome }
     }
 
     #[test]
@@ -370,30 +288,19 @@ mod tests {
         let report = Report::new(ops.clone(), &[(1, 1), (4, 1)].into());
         assert_eq!(report.outage, Duration::from_secs(3));
         report.check().unwrap();
-        Report::new(ops.clone(), &[(1, 1), (3, 1), (4, 1)].into())
-            .check()
-            .unwrap();
+        Report::new(ops.clone(), &[(1, 1), (3, 1), (4, 1)].into()).check().unwrap();
         assert_eq!(Report::new(ops.clone(), &[(1, 1)].into()).lost, [4]);
-        assert_eq!(
-            Report::new(ops.clone(), &[(1, 1), (2, 1), (4, 1)].into()).unwanted,
-            [2]
-        );
+        assert_eq!(Report::new(ops.clone(), &[(1, 1), (2, 1), (4, 1)].into()).unwanted, [2]);
         assert_eq!(Report::new(ops, &[(1, 2), (4, 1)].into()).doubled, [1]);
     }
 
     #[test]
     fn only_a_proved_rollback_is_a_failure() {
-        let server = |code: &str| SqlError::Server {
-            code: code.into(),
-            message: String::new(),
-        };
+        let server = |code: &str| SqlError::Server { code: code.into(), message: String::new() };
         assert!(matches!(classify(&server("25006")), Outcome::Fail(_)));
-        for unsure in [
-            server("57P01"),
-            server("57P03"),
-            SqlError::Deadline,
-            SqlError::Connection("reset".into()),
-        ] {
+        for unsure in
+            [server("57P01"), server("57P03"), SqlError::Deadline, SqlError::Connection("reset".into())]
+        {
             assert!(matches!(classify(&unsure), Outcome::Info(_)));
         }
     }

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use jepsen::wait::wait_for;
-use jepsen::{
-    Cluster, Context, Kind, Lab, Result, Steps, bail, ensure, ensure_eq, requirements, sql,
-};
+use jepsen::{Cluster, Context, Kind, Lab, Result, Steps, bail, ensure, ensure_eq, requirements, sql};
 
 /// Far below the 60 s after which `pg_autoctl` gives up waiting for notifications.
 const PROMPT: Duration = Duration::from_secs(30);
@@ -54,11 +52,7 @@ fn body(lab: &Lab, kind: Kind) -> Result<()> {
     steps.run("what does not exist", || Ok(()), || nonexistent(&cluster))?;
     // These take nodes away.
     steps.run("drop a node", || Ok(()), || drop_node(&mut cluster))?;
-    steps.run(
-        "drop a dead node by force",
-        || Ok(()),
-        || drop_forced(&mut cluster),
-    )?;
+    steps.run("drop a dead node by force", || Ok(()), || drop_forced(&mut cluster))?;
     steps.verdict()
 }
 
@@ -66,11 +60,7 @@ fn version_gate(cluster: &Cluster) -> Result<()> {
     let sql = "SELECT default_version, installed_version FROM pg_available_extensions WHERE name = 'pgautofailover'";
     for i in 0..cluster.monitors.len() {
         let rows = sql::query(&cluster.monitors.uri(i), sql)?;
-        ensure_eq!(
-            rows,
-            vec![vec![Some("2.0".to_owned()), Some("2.0".to_owned())]],
-            "monitor {i}"
-        );
+        ensure_eq!(rows, vec![vec![Some("2.0".to_owned()), Some("2.0".to_owned())]], "monitor {i}");
     }
     Ok(())
 }
@@ -83,28 +73,13 @@ fn monitor_uri(cluster: &Cluster, n: usize) -> String {
 fn candidate_priority(cluster: &Cluster) -> Result<()> {
     let standby = cluster.standby()?;
     let node = cluster.node(&standby)?;
-    node.ctl(cluster.lab, &["set", "node", "candidate-priority", "60"])?
-        .ok()?
-        .within(PROMPT)?;
-    let got = node
-        .ctl(cluster.lab, &["get", "node", "candidate-priority"])?
-        .ok()?;
+    node.ctl(cluster.lab, &["set", "node", "candidate-priority", "60"])?.ok()?.within(PROMPT)?;
+    let got = node.ctl(cluster.lab, &["get", "node", "candidate-priority"])?.ok()?;
     ensure_eq!(got.stdout.trim(), "60", "candidate priority of {standby}");
-    let json = node
-        .ctl(
-            cluster.lab,
-            &["get", "node", "candidate-priority", "--json"],
-        )?
-        .ok()?
-        .json()?;
-    ensure_eq!(
-        json.to_string(),
-        format!("{{\"candidate-priority\":60,\"name\":\"{standby}\"}}"),
-        "as JSON"
-    );
+    let json = node.ctl(cluster.lab, &["get", "node", "candidate-priority", "--json"])?.ok()?.json()?;
+    ensure_eq!(json.to_string(), format!("{{\"candidate-priority\":60,\"name\":\"{standby}\"}}"), "as JSON");
     // Checked by the client itself, without asking the monitor.
-    node.ctl(cluster.lab, &["set", "node", "candidate-priority", "101"])?
-        .exits(1)?;
+    node.ctl(cluster.lab, &["set", "node", "candidate-priority", "101"])?.exits(1)?;
     // By name and monitor, here a different one.
     let uri = monitor_uri(cluster, 1);
     let set = [
@@ -136,16 +111,8 @@ fn replication_quorum(cluster: &Cluster) -> Result<()> {
     let node = cluster.node(&standby)?;
     // With number_sync_standbys 1 both standbys are needed in the quorum.
     let refused = node.ctl(cluster.lab, &["set", "node", "replication-quorum", "false"])?;
-    ensure!(
-        refused.code == 6,
-        "leaving the quorum must be refused: {refused}"
-    );
-    node.ctl(
-        cluster.lab,
-        &["set", "formation", "number-sync-standbys", "0"],
-    )?
-    .ok()?
-    .within(PROMPT)?;
+    ensure!(refused.code == 6, "leaving the quorum must be refused: {refused}");
+    node.ctl(cluster.lab, &["set", "formation", "number-sync-standbys", "0"])?.ok()?.within(PROMPT)?;
     cluster.settle()?;
     for wanted in ["false", "true"] {
         let set = node.ctl(cluster.lab, &["set", "node", "replication-quorum", wanted])?;
@@ -153,23 +120,13 @@ fn replication_quorum(cluster: &Cluster) -> Result<()> {
         // 60 s and exits with 6, although the setting was applied.
         ensure!(set.code == 0 || set.code == 6, "set: {set}");
         if set.code == 6 {
-            eprintln!(
-                "  (pg_autoctl missed a notification: {:.1} s)",
-                set.took.as_secs_f64()
-            );
+            eprintln!("  (pg_autoctl missed a notification: {:.1} s)", set.took.as_secs_f64());
         }
-        let got = node
-            .ctl(cluster.lab, &["get", "node", "replication-quorum"])?
-            .ok()?;
+        let got = node.ctl(cluster.lab, &["get", "node", "replication-quorum"])?.ok()?;
         ensure_eq!(got.stdout.trim(), wanted, "replication quorum of {standby}");
         cluster.settle()?;
     }
-    node.ctl(
-        cluster.lab,
-        &["set", "formation", "number-sync-standbys", "1"],
-    )?
-    .ok()?
-    .within(PROMPT)?;
+    node.ctl(cluster.lab, &["set", "formation", "number-sync-standbys", "1"])?.ok()?.within(PROMPT)?;
     cluster.settle()?;
     Ok(())
 }
@@ -177,46 +134,26 @@ fn replication_quorum(cluster: &Cluster) -> Result<()> {
 fn number_sync_standbys(cluster: &Cluster) -> Result<()> {
     let node = cluster.node("n1")?;
     let get = |args: &[&str]| node.ctl(cluster.lab, args);
-    ensure_eq!(
-        get(&["get", "formation", "number-sync-standbys"])?
-            .ok()?
-            .stdout
-            .trim(),
-        "1",
-        "at first"
-    );
+    ensure_eq!(get(&["get", "formation", "number-sync-standbys"])?.ok()?.stdout.trim(), "1", "at first");
     let standby_names = |n: u32| -> Result<()> {
         let primary = cluster.primary()?;
         let uri = cluster.node(&primary)?.uri();
         wait_for("the primary's synchronous_standby_names", PROMPT, || {
             let names = sql::value(&uri, "SHOW synchronous_standby_names")?;
             let known = cluster.ctl(&["show", "standby-names"])?.ok()?.stdout;
-            ensure_eq!(
-                known.trim().trim_matches('\''),
-                names,
-                "the monitor's standby names"
-            );
-            ensure!(
-                names.starts_with(&format!("ANY {n} (pgautofailover_standby_")),
-                "they are {names}"
-            );
+            ensure_eq!(known.trim().trim_matches('\''), names, "the monitor's standby names");
+            ensure!(names.starts_with(&format!("ANY {n} (pgautofailover_standby_")), "they are {names}");
             Ok(Some(()))
         })
     };
     standby_names(1)?;
-    get(&["set", "formation", "number-sync-standbys", "0"])?
-        .ok()?
-        .within(PROMPT)?;
+    get(&["set", "formation", "number-sync-standbys", "0"])?.ok()?.within(PROMPT)?;
     cluster.settle()?;
     standby_names(1)?;
     let too_many = get(&["set", "formation", "number-sync-standbys", "5"])?;
     ensure!(too_many.code != 0, "five of two standbys: {too_many}");
-    get(&["set", "formation", "number-sync-standbys", "1"])?
-        .ok()?
-        .within(PROMPT)?;
-    let json = get(&["get", "formation", "number-sync-standbys", "--json"])?
-        .ok()?
-        .json()?;
+    get(&["set", "formation", "number-sync-standbys", "1"])?.ok()?.within(PROMPT)?;
+    let json = get(&["get", "formation", "number-sync-standbys", "--json"])?.ok()?.json()?;
     ensure_eq!(json.to_string(), "{\"number-sync-standbys\":1}", "as JSON");
     cluster.settle()?;
     Ok(())
@@ -225,39 +162,23 @@ fn number_sync_standbys(cluster: &Cluster) -> Result<()> {
 fn switchover(cluster: &Cluster) -> Result<()> {
     let before = cluster.settle()?;
     // From a node, and through one monitor after another.
-    cluster
-        .node("n1")?
-        .ctl(cluster.lab, &["perform", "switchover"])?
-        .ok()?
-        .within(PROMPT)?;
+    cluster.node("n1")?.ctl(cluster.lab, &["perform", "switchover"])?.ok()?.within(PROMPT)?;
     let after = cluster.settle()?;
     ensure!(after != before, "{before} is still the primary");
     for i in 0..cluster.monitors.len() {
         let before = cluster.settle()?;
-        cluster
-            .ctl_at(&cluster.monitors.uri(i), &["perform", "switchover"])?
-            .ok()?
-            .within(PROMPT)?;
+        cluster.ctl_at(&cluster.monitors.uri(i), &["perform", "switchover"])?.ok()?.within(PROMPT)?;
         let after = cluster.settle()?;
-        ensure!(
-            after != before,
-            "{before} is still the primary, asked through monitor {i}"
-        );
+        ensure!(after != before, "{before} is still the primary, asked through monitor {i}");
     }
     Ok(())
 }
 
 fn failover(cluster: &Cluster) -> Result<()> {
     let before = cluster.settle()?;
-    let done = cluster
-        .ctl(&["perform", "failover", "--formation", "default"])?
-        .ok()?
-        .within(PROMPT)?;
+    let done = cluster.ctl(&["perform", "failover", "--formation", "default"])?.ok()?.within(PROMPT)?;
     // The command prints the notifications that it waited for.
-    ensure!(
-        done.stdout.contains("prepare_promotion"),
-        "it printed no states: {done}"
-    );
+    ensure!(done.stdout.contains("prepare_promotion"), "it printed no states: {done}");
     let after = cluster.settle()?;
     ensure!(after != before, "{before} is still the primary");
     Ok(())
@@ -266,30 +187,16 @@ fn failover(cluster: &Cluster) -> Result<()> {
 fn promotion(cluster: &Cluster) -> Result<()> {
     cluster.settle()?;
     let standby = cluster.standby()?;
-    cluster
-        .node(&standby)?
-        .ctl(cluster.lab, &["perform", "promotion"])?
-        .ok()?
-        .within(PROMPT)?;
+    cluster.node(&standby)?.ctl(cluster.lab, &["perform", "promotion"])?.ok()?.within(PROMPT)?;
     ensure_eq!(cluster.settle()?, standby, "the primary");
     let other = cluster.standby()?;
     cluster
-        .ctl(&[
-            "perform",
-            "promotion",
-            "--formation",
-            "default",
-            "--name",
-            &other,
-        ])?
+        .ctl(&["perform", "promotion", "--formation", "default", "--name", &other])?
         .ok()?
         .within(PROMPT)?;
     ensure_eq!(cluster.settle()?, other, "the primary");
     // Promoting the primary does nothing.
-    cluster
-        .ctl(&["perform", "promotion", "--name", &other])?
-        .ok()?
-        .within(PROMPT)?;
+    cluster.ctl(&["perform", "promotion", "--name", &other])?.ok()?.within(PROMPT)?;
     ensure_eq!(cluster.settle()?, other, "the primary");
     Ok(())
 }
@@ -298,22 +205,12 @@ fn standby_maintenance(cluster: &Cluster) -> Result<()> {
     let primary = cluster.settle()?;
     let standby = cluster.standby()?;
     // With one standby left, number_sync_standbys 1 would block writes: allow none.
-    cluster
-        .node(&primary)?
-        .ctl(
-            cluster.lab,
-            &["set", "formation", "number-sync-standbys", "0"],
-        )?
-        .ok()?;
+    cluster.node(&primary)?.ctl(cluster.lab, &["set", "formation", "number-sync-standbys", "0"])?.ok()?;
     cluster.settle()?;
     let node = cluster.node(&standby)?;
-    node.ctl(cluster.lab, &["enable", "maintenance"])?
-        .ok()?
-        .within(PROMPT)?;
+    node.ctl(cluster.lab, &["enable", "maintenance"])?.ok()?.within(PROMPT)?;
     cluster.wait_state(&standby, "maintenance")?;
-    node.ctl(cluster.lab, &["disable", "maintenance"])?
-        .ok()?
-        .within(PROMPT)?;
+    node.ctl(cluster.lab, &["disable", "maintenance"])?.ok()?.within(PROMPT)?;
     ensure_eq!(cluster.settle()?, primary, "the primary");
     Ok(())
 }
@@ -322,29 +219,16 @@ fn primary_maintenance(cluster: &Cluster) -> Result<()> {
     let primary = cluster.settle()?;
     let node = cluster.node(&primary)?;
     let refused = node.ctl(cluster.lab, &["enable", "maintenance"])?;
-    ensure!(
-        refused.code != 0,
-        "a primary needs --allow-failover: {refused}"
-    );
-    node.ctl(cluster.lab, &["enable", "maintenance", "--allow-failover"])?
-        .ok()?
-        .within(PROMPT)?;
+    ensure!(refused.code != 0, "a primary needs --allow-failover: {refused}");
+    node.ctl(cluster.lab, &["enable", "maintenance", "--allow-failover"])?.ok()?.within(PROMPT)?;
     cluster.wait_state(&primary, "maintenance")?;
     let successor = wait_for("another primary", PROMPT, || {
         let now = cluster.primary()?;
         Ok((now != primary).then_some(now))
     })?;
-    node.ctl(cluster.lab, &["disable", "maintenance"])?
-        .ok()?
-        .within(PROMPT)?;
+    node.ctl(cluster.lab, &["disable", "maintenance"])?.ok()?.within(PROMPT)?;
     ensure_eq!(cluster.settle()?, successor, "the primary");
-    cluster
-        .node(&successor)?
-        .ctl(
-            cluster.lab,
-            &["set", "formation", "number-sync-standbys", "1"],
-        )?
-        .ok()?;
+    cluster.node(&successor)?.ctl(cluster.lab, &["set", "formation", "number-sync-standbys", "1"])?.ok()?;
     cluster.settle()?;
     Ok(())
 }
@@ -352,76 +236,35 @@ fn primary_maintenance(cluster: &Cluster) -> Result<()> {
 fn formations(cluster: &Cluster) -> Result<()> {
     let last = cluster.monitors.len() - 1;
     let (one, other) = (cluster.monitors.uri(0), cluster.monitors.uri(last));
-    let create = [
-        "create",
-        "formation",
-        "--formation",
-        "f2",
-        "--kind",
-        "pgsql",
-        "--dbname",
-        "db2",
-    ];
-    let create = [
-        &create[..],
-        &["--enable-secondary", "--number-sync-standbys", "0"],
-    ]
-    .concat();
+    let create = ["create", "formation", "--formation", "f2", "--kind", "pgsql", "--dbname", "db2"];
+    let create = [&create[..], &["--enable-secondary", "--number-sync-standbys", "0"]].concat();
     cluster.ctl_at(&other, &create)?.ok()?;
     let twice = cluster.ctl_at(&one, &create)?;
     ensure!(twice.code != 0, "a second formation f2: {twice}");
-    let settings = cluster
-        .ctl_at(&one, &["show", "settings", "--formation", "f2"])?
-        .ok()?;
-    ensure!(
-        settings.stdout.contains("number_sync_standbys"),
-        "{settings}"
-    );
+    let settings = cluster.ctl_at(&one, &["show", "settings", "--formation", "f2"])?.ok()?;
+    ensure!(settings.stdout.contains("number_sync_standbys"), "{settings}");
     for (function, answer) in [("disable_secondary", "f"), ("enable_secondary", "t")] {
-        sql::query(
-            &other,
-            &format!("SELECT * FROM pgautofailover.{function}('f2')"),
-        )?;
-        let now = sql::value(
-            &one,
-            "SELECT opt_secondary FROM pgautofailover.formation WHERE formationid = 'f2'",
-        )?;
+        sql::query(&other, &format!("SELECT * FROM pgautofailover.{function}('f2')"))?;
+        let now =
+            sql::value(&one, "SELECT opt_secondary FROM pgautofailover.formation WHERE formationid = 'f2'")?;
         ensure_eq!(now, answer, "opt_secondary after {function}");
     }
-    cluster
-        .ctl_at(&one, &["drop", "formation", "--formation", "f2"])?
-        .ok()?;
-    let gone = sql::query(
-        &other,
-        "SELECT formationid FROM pgautofailover.formation WHERE formationid = 'f2'",
-    )?;
+    cluster.ctl_at(&one, &["drop", "formation", "--formation", "f2"])?.ok()?;
+    let gone =
+        sql::query(&other, "SELECT formationid FROM pgautofailover.formation WHERE formationid = 'f2'")?;
     ensure!(gone.is_empty(), "f2 is still there");
     let in_use = cluster.ctl_at(&one, &["drop", "formation", "--formation", "default"])?;
-    ensure!(
-        in_use.code != 0,
-        "a formation with nodes was dropped: {in_use}"
-    );
+    ensure!(in_use.code != 0, "a formation with nodes was dropped: {in_use}");
     Ok(())
 }
 
 fn nonexistent(cluster: &Cluster) -> Result<()> {
     for i in 0..cluster.monitors.len() {
         let uri = cluster.monitors.uri(i);
-        cluster
-            .ctl_at(&uri, &["show", "state", "--formation", "nope"])?
-            .exits(0)?;
-        cluster
-            .ctl_at(&uri, &["perform", "switchover", "--formation", "nope"])?
-            .exits(3)?;
-        cluster
-            .ctl_at(&uri, &["drop", "node", "--name", "nosuch"])?
-            .exits(6)?;
-        cluster
-            .ctl_at(
-                &uri,
-                &["drop", "node", "--hostname", "127.0.0.1", "--pgport", "9"],
-            )?
-            .exits(6)?;
+        cluster.ctl_at(&uri, &["show", "state", "--formation", "nope"])?.exits(0)?;
+        cluster.ctl_at(&uri, &["perform", "switchover", "--formation", "nope"])?.exits(3)?;
+        cluster.ctl_at(&uri, &["drop", "node", "--name", "nosuch"])?.exits(6)?;
+        cluster.ctl_at(&uri, &["drop", "node", "--hostname", "127.0.0.1", "--pgport", "9"])?.exits(6)?;
     }
     Ok(())
 }
@@ -429,19 +272,10 @@ fn nonexistent(cluster: &Cluster) -> Result<()> {
 fn drop_node(cluster: &mut Cluster) -> Result<()> {
     let primary = cluster.settle()?;
     let standby = cluster.standby()?;
-    cluster
-        .ctl(&["drop", "node", "--formation", "default", "--name", &standby])?
-        .ok()?
-        .within(PROMPT)?;
-    let status = cluster
-        .node(&standby)?
-        .process()?
-        .wait(Duration::from_secs(30))?;
+    cluster.ctl(&["drop", "node", "--formation", "default", "--name", &standby])?.ok()?.within(PROMPT)?;
+    let status = cluster.node(&standby)?.process()?.wait(Duration::from_secs(30))?;
     // Here 2.0 exits with 0; its sources promise 121 to whoever restarts it.
-    ensure!(
-        matches!(status.code(), Some(0 | 121)),
-        "the dropped keeper ended with {status}"
-    );
+    ensure!(matches!(status.code(), Some(0 | 121)), "the dropped keeper ended with {status}");
     cluster.nodes.retain(|n| n.name != standby);
     ensure_eq!(cluster.settle()?, primary, "the primary");
     Ok(())
@@ -454,25 +288,12 @@ fn drop_forced(cluster: &mut Cluster) -> Result<()> {
     cluster.node_mut(&standby)?.kill()?;
     let port = cluster.node(&standby)?.port.to_string();
     cluster
-        .ctl(&[
-            "drop",
-            "node",
-            "--hostname",
-            "127.0.0.1",
-            "--pgport",
-            &port,
-            "--force",
-        ])?
+        .ctl(&["drop", "node", "--hostname", "127.0.0.1", "--pgport", &port, "--force"])?
         .ok()?
         .within(PROMPT)?;
     if cluster.rows()?.iter().any(|r| r.id == id) {
         bail!("node {id} is still there");
     }
     cluster.wait_state(&primary, "single")?;
-    cluster
-        .node(&primary)?
-        .writable()
-        .context("the last node")?
-        .then_some(())
-        .context("it takes no writes")
+    cluster.node(&primary)?.writable().context("the last node")?.then_some(()).context("it takes no writes")
 }

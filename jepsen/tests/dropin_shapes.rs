@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use jepsen::command::{Output, run};
 use jepsen::wait::wait_for;
-use jepsen::{
-    Cluster, Kind, Lab, Monitors, Result, Steps, ensure, ensure_eq, requirements, shape, sql,
-};
+use jepsen::{Cluster, Kind, Lab, Monitors, Result, Steps, ensure, ensure_eq, requirements, shape, sql};
 
 #[test]
 fn pgquorum() {
@@ -79,16 +77,11 @@ fn body(lab: &Lab, kind: Kind) -> Result<()> {
         || Ok(()),
         || {
             let ids = |rows: &[jepsen::cluster::NodeRow]| -> Vec<_> {
-                rows.iter()
-                    .map(|r| (r.id, r.name.clone(), r.port))
-                    .collect()
+                rows.iter().map(|r| (r.id, r.name.clone(), r.port)).collect()
             };
             ensure_eq!(ids(&cluster.rows()?), ids(&old_rows), "the nodes");
             let sql = "SELECT DISTINCT sysidentifier FROM pgautofailover.node";
-            let (a, b) = (
-                sql::query(&cluster.monitors.uri(0), sql)?,
-                sql::query(&old.uri(0), sql)?,
-            );
+            let (a, b) = (sql::query(&cluster.monitors.uri(0), sql)?, sql::query(&old.uri(0), sql)?);
             ensure_eq!(a, b, "system identifiers");
             ensure!(a.len() == 1, "{} system identifiers", a.len());
             Ok(())
@@ -116,9 +109,7 @@ fn body(lab: &Lab, kind: Kind) -> Result<()> {
             &what,
             || Ok(()),
             || match what.as_str() {
-                _ if args.contains(&"--json") => {
-                    shape::same_json(&what, &ours.stdout, &stock.stdout)
-                }
+                _ if args.contains(&"--json") => shape::same_json(&what, &ours.stdout, &stock.stdout),
                 // Which events there are differs; the table's head does not, nor the columns.
                 _ if what.contains("events") => same_table(&what, &ours.stdout, &stock.stdout),
                 // Rows come in the order of the nodes, and the primary is another one.
@@ -126,20 +117,14 @@ fn body(lab: &Lab, kind: Kind) -> Result<()> {
             },
         )?;
     }
-    steps.run(
-        "show events --group --json fails as ever",
-        || Ok(()),
-        || broken_events(&cluster),
-    )?;
+    steps.run("show events --group --json fails as ever", || Ok(()), || broken_events(&cluster))?;
     steps.run("watching", || Ok(()), || watching(&cluster))?;
     steps.verdict()
 }
 
 /// A second stock monitor needs a lab directory of its own.
 fn second_stock(lab: &Lab) -> Result<Box<dyn Monitors>> {
-    Ok(Box::new(jepsen::monitors::StockMonitor::start_as(
-        lab, "mon2",
-    )?))
+    Ok(Box::new(jepsen::monitors::StockMonitor::start_as(lab, "mon2")?))
 }
 
 fn take_all(ctl: impl Fn(&[&str]) -> Result<Output>) -> Result<Vec<Output>> {
@@ -151,33 +136,22 @@ fn move_node(cluster: &Cluster, to: &dyn Monitors, name: &str) -> Result<()> {
     let node = cluster.node(name)?;
     // Without --force 2.0 always fails here: it sends garbage and needs an answer to it.
     node.ctl(cluster.lab, &["disable", "monitor"])?.exits(6)?;
-    node.ctl(cluster.lab, &["disable", "monitor", "--force"])?
-        .ok()?;
-    node.ctl(cluster.lab, &["enable", "monitor", &to.uri(0)])?
-        .ok()?;
+    node.ctl(cluster.lab, &["disable", "monitor", "--force"])?.ok()?;
+    node.ctl(cluster.lab, &["enable", "monitor", &to.uri(0)])?.ok()?;
     Ok(())
 }
 
 fn wait_on(monitors: &dyn Monitors, name: &str, states: &[&str]) -> Result<()> {
-    let sql = format!(
-        "SELECT reportedstate, goalstate FROM pgautofailover.node WHERE nodename = '{name}'"
-    );
-    wait_for(
-        &format!("{name} to be one of {states:?} on the new monitors"),
-        Duration::from_secs(90),
-        || {
-            let rows = sql::query(&monitors.uri(0), &sql)?;
-            let settled = rows.iter().any(|row| {
-                row.first() == row.get(1)
-                    && row
-                        .first()
-                        .and_then(|s| s.as_deref())
-                        .is_some_and(|s| states.contains(&s))
-            });
-            ensure!(settled, "{rows:?}");
-            Ok(Some(()))
-        },
-    )
+    let sql = format!("SELECT reportedstate, goalstate FROM pgautofailover.node WHERE nodename = '{name}'");
+    wait_for(&format!("{name} to be one of {states:?} on the new monitors"), Duration::from_secs(90), || {
+        let rows = sql::query(&monitors.uri(0), &sql)?;
+        let settled = rows.iter().any(|row| {
+            row.first() == row.get(1)
+                && row.first().and_then(|s| s.as_deref()).is_some_and(|s| states.contains(&s))
+        });
+        ensure!(settled, "{rows:?}");
+        Ok(Some(()))
+    })
 }
 
 fn same_lines(what: &str, ours: &str, stock: &str) -> Result<()> {
@@ -197,20 +171,12 @@ fn same_table(what: &str, ours: &str, stock: &str) -> Result<()> {
     let head = |text: &str| shape::of_text(text).into_iter().take(2).collect::<Vec<_>>();
     ensure_eq!(head(ours), head(stock), "{what}: the head");
     let columns = |text: &str| {
-        let mut counts: Vec<usize> = text
-            .lines()
-            .skip(2)
-            .map(|line| line.matches(" | ").count())
-            .collect();
+        let mut counts: Vec<usize> = text.lines().skip(2).map(|line| line.matches(" | ").count()).collect();
         counts.sort_unstable();
         counts.dedup();
         counts
     };
-    ensure_eq!(
-        columns(ours),
-        columns(stock),
-        "{what}: columns:\n{ours}\ninstead of\n{stock}"
-    );
+    ensure_eq!(columns(ours), columns(stock), "{what}: columns:\n{ours}\ninstead of\n{stock}");
     Ok(())
 }
 
@@ -218,33 +184,18 @@ fn same_table(what: &str, ours: &str, stock: &str) -> Result<()> {
 fn broken_events(cluster: &Cluster) -> Result<()> {
     let shown = cluster.ctl(&["show", "events", "--group", "0", "--json"])?;
     ensure!(shown.code != 0, "it must fail: {shown}");
-    ensure!(
-        shown.stderr.contains("syntax error"),
-        "it must name a syntax error: {shown}"
-    );
+    ensure!(shown.stderr.contains("syntax error"), "it must name a syntax error: {shown}");
     Ok(())
 }
 
 /// `watch` keeps asking and draws on a terminal, here one made by `script`.
 fn watching(cluster: &Cluster) -> Result<()> {
     let uri = cluster.monitors.uri_all();
-    let watch =
-        format!("stty rows 40 cols 200; timeout --foreground 4 pg_autoctl watch --monitor '{uri}'");
+    let watch = format!("stty rows 40 cols 200; timeout --foreground 4 pg_autoctl watch --monitor '{uri}'");
     let mut command: Command = cluster.lab.command("script");
-    command
-        .env("TERM", "xterm")
-        .args(["-qec", &watch, "/dev/null"]);
+    command.env("TERM", "xterm").args(["-qec", &watch, "/dev/null"]);
     let shown = run(command, Duration::from_secs(30))?;
-    for word in [
-        "Formation:",
-        "default",
-        "n1",
-        "n2",
-        "n3",
-        "read-write",
-        "primary",
-        "secondary",
-    ] {
+    for word in ["Formation:", "default", "n1", "n2", "n3", "read-write", "primary", "secondary"] {
         ensure!(shown.stdout.contains(word), "{word} is not shown: {shown}");
     }
     Ok(())

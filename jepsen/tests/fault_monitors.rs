@@ -4,9 +4,7 @@
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
-use jepsen::{
-    Cluster, Kind, Lab, Monitors, Result, Steps, bail, ensure, ensure_eq, requirements, sql,
-};
+use jepsen::{Cluster, Kind, Lab, Monitors, Result, Steps, bail, ensure, ensure_eq, requirements, sql};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -41,12 +39,7 @@ fn body(lab: &Lab, kind: Kind) -> Result<()> {
         check(&mut steps, &mut cluster, "rolling restart", rolling_restart)?;
         check(&mut steps, &mut cluster, "two of three killed", two_killed)?;
     }
-    check(
-        &mut steps,
-        &mut cluster,
-        "all monitors killed and restarted",
-        all_killed,
-    )?;
+    check(&mut steps, &mut cluster, "all monitors killed and restarted", all_killed)?;
     cluster.tighten()?;
     check(&mut steps, &mut cluster, "primary killed", primary_killed)?;
     if kind == Kind::Pgquorum {
@@ -119,10 +112,7 @@ fn leader_killed_in_switchover(cluster: &mut Cluster, offset: Duration) -> Resul
         done.took.as_secs_f64()
     );
     // Told that it is done, it must be done; told otherwise, either is right.
-    ensure!(
-        done.code != 0 || after != before,
-        "{before} is still the primary: {done}"
-    );
+    ensure!(done.code != 0 || after != before, "{before} is still the primary: {done}");
     Ok(())
 }
 
@@ -133,28 +123,17 @@ fn leader_hangs(cluster: &mut Cluster) -> Result<()> {
         let new = cluster.monitors.leader()?;
         ensure!(new != old, "monitor {old} hangs and leads");
         let before = cluster.settle()?;
-        cluster
-            .ctl_at(&cluster.monitors.uri(new), &["perform", "switchover"])?
-            .ok()?;
+        cluster.ctl_at(&cluster.monitors.uri(new), &["perform", "switchover"])?.ok()?;
         ensure!(cluster.settle()? != before, "{before} is still the primary");
         Ok(())
     })();
-    let last_event = sql::value(
-        &cluster.monitors.uri_all(),
-        "SELECT max(eventid) FROM pgautofailover.event",
-    );
+    let last_event = sql::value(&cluster.monitors.uri_all(), "SELECT max(eventid) FROM pgautofailover.event");
     cluster.monitors.resume(old)?;
     outcome?;
     // It must not go on where it stopped: it follows, and knows what happened meanwhile.
     cluster.monitors.serving(old)?;
-    let known = sql::value(
-        &cluster.monitors.uri(old),
-        "SELECT max(eventid) FROM pgautofailover.event",
-    )?;
-    ensure!(
-        known.parse::<i64>()? >= last_event?.parse::<i64>()?,
-        "monitor {old} forgot events"
-    );
+    let known = sql::value(&cluster.monitors.uri(old), "SELECT max(eventid) FROM pgautofailover.event")?;
+    ensure!(known.parse::<i64>()? >= last_event?.parse::<i64>()?, "monitor {old} forgot events");
     ensure_eq!(leaders(cluster.monitors.as_ref())?, 1, "monitors that lead");
     Ok(())
 }
@@ -194,25 +173,15 @@ fn two_killed(cluster: &mut Cluster) -> Result<()> {
     cluster.monitors.kill(other)?;
     // It refuses sessions as soon as it knows that nobody leads.
     let uri = cluster.monitors.uri(survivor);
-    let refused =
-        jepsen::wait::wait_for(
-            "the last monitor to refuse",
-            PATIENCE,
-            || match sql::try_query(
-                &uri,
-                "SELECT pgautofailover.perform_failover('default', 0)",
-                PATIENCE,
-            )? {
-                Err(error) => Ok(Some(error)),
-                Ok(_) => bail!("it took a decision alone"),
-            },
-        )?;
+    let refused = jepsen::wait::wait_for("the last monitor to refuse", PATIENCE, || {
+        match sql::try_query(&uri, "SELECT pgautofailover.perform_failover('default', 0)", PATIENCE)? {
+            Err(error) => Ok(Some(error)),
+            Ok(_) => bail!("it took a decision alone"),
+        }
+    })?;
     eprintln!("    the last monitor: {refused}");
     let code = refused.code();
-    ensure!(
-        matches!(code, Some("57P03" | "40001" | "08006" | "25006")),
-        "it answered {refused}"
-    );
+    ensure!(matches!(code, Some("57P03" | "40001" | "08006" | "25006")), "it answered {refused}");
     // PostgreSQL serves on, longer than a keeper's network_partition_timeout of 20 s.
     let writer = cluster.writer()?;
     let until = Instant::now() + Duration::from_secs(25);
@@ -221,14 +190,8 @@ fn two_killed(cluster: &mut Cluster) -> Result<()> {
     }
     let report = writer.finish(&cluster.app_uri())?;
     report.check()?;
-    ensure!(
-        report.outage < Duration::from_secs(2),
-        "writes were held up: {report}"
-    );
-    ensure!(
-        report.servers.len() == 1,
-        "the primary changed without a majority: {report}"
-    );
+    ensure!(report.outage < Duration::from_secs(2), "writes were held up: {report}");
+    ensure!(report.servers.len() == 1, "the primary changed without a majority: {report}");
     // One returns, and everything goes on.
     cluster.monitors.restart(other)?;
     cluster.monitors.serving(survivor)?;
@@ -236,22 +199,12 @@ fn two_killed(cluster: &mut Cluster) -> Result<()> {
     let goals = |rows: &[jepsen::cluster::NodeRow]| -> Vec<_> {
         rows.iter().map(|r| (r.id, r.goal.clone())).collect()
     };
-    ensure_eq!(
-        goals(&after),
-        goals(&before),
-        "goals after the time without a majority"
-    );
+    ensure_eq!(goals(&after), goals(&before), "goals after the time without a majority");
     let now = sql::value(&cluster.monitors.uri_all(), events)?;
-    ensure!(
-        now.parse::<i64>()? >= last.parse::<i64>()?,
-        "events are forgotten"
-    );
+    ensure!(now.parse::<i64>()? >= last.parse::<i64>()?, "events are forgotten");
     let primary = cluster.settle()?;
     cluster.ctl(&["perform", "switchover"])?.ok()?;
-    ensure!(
-        cluster.settle()? != primary,
-        "{primary} is still the primary"
-    );
+    ensure!(cluster.settle()? != primary, "{primary} is still the primary");
     Ok(())
 }
 
@@ -273,25 +226,16 @@ fn all_killed(cluster: &mut Cluster) -> Result<()> {
         rows.iter().map(|r| (r.id, r.name.clone())).collect()
     };
     ensure_eq!(ids(&cluster.rows()?), ids(&before), "nodes");
-    ensure_eq!(
-        cluster.ctl(&["show", "settings", "--json"])?.ok()?.json()?,
-        settings,
-        "settings"
-    );
+    ensure_eq!(cluster.ctl(&["show", "settings", "--json"])?.ok()?.json()?, settings, "settings");
     cluster.settle()?;
     let report = writer.finish(&cluster.app_uri())?;
     report.check()?;
-    ensure!(
-        report.servers.len() == 1,
-        "monitors came back and the primary changed: {report}"
-    );
+    ensure!(report.servers.len() == 1, "monitors came back and the primary changed: {report}");
     Ok(())
 }
 
 fn primary_killed(cluster: &mut Cluster) -> Result<()> {
-    failover(cluster, |cluster, primary| {
-        cluster.node_mut(primary)?.kill()
-    })
+    failover(cluster, |cluster, primary| cluster.node_mut(primary)?.kill())
 }
 
 fn leader_and_primary_killed(cluster: &mut Cluster) -> Result<()> {
@@ -304,10 +248,7 @@ fn leader_and_primary_killed(cluster: &mut Cluster) -> Result<()> {
 }
 
 /// Kills with `fault`, and measures the time to writes elsewhere.
-fn failover(
-    cluster: &mut Cluster,
-    fault: impl FnOnce(&mut Cluster, &str) -> Result<()>,
-) -> Result<()> {
+fn failover(cluster: &mut Cluster, fault: impl FnOnce(&mut Cluster, &str) -> Result<()>) -> Result<()> {
     let primary = cluster.settle()?;
     let port = cluster.node(&primary)?.port;
     let writer = cluster.writer()?;

@@ -27,10 +27,7 @@ fn start_some(lab: &Lab) -> Result<Vec<i32>> {
 }
 
 fn alive(pids: &[i32]) -> Vec<i32> {
-    pids.iter()
-        .copied()
-        .filter(|pid| jepsen::process::stat(*pid).is_some_and(|s| s.state != 'Z'))
-        .collect()
+    pids.iter().copied().filter(|pid| jepsen::process::stat(*pid).is_some_and(|s| s.state != 'Z')).collect()
 }
 
 #[test]
@@ -60,11 +57,7 @@ fn after_a_panic_the_logs_stay_and_the_processes_do_not() -> Result<()> {
         });
     }));
     ensure!(outcome.is_err(), "a failed test passed");
-    ensure!(
-        pids.len() == 4 && alive(&pids).is_empty(),
-        "alive: {:?}",
-        alive(&pids)
-    );
+    ensure!(pids.len() == 4 && alive(&pids).is_empty(), "alive: {:?}", alive(&pids));
     ensure!(dir.join("log/some.log").exists(), "the log is gone");
     std::fs::remove_dir_all(&dir)?;
     Ok(())
@@ -88,14 +81,9 @@ fn a_command_that_hangs_is_killed_with_its_children() -> Result<()> {
     };
     let mut command = lab.command("sh");
     command.args(["-c", "echo begun; sleep 1000 & sleep 1001"]);
-    let error = command::run(command, Duration::from_millis(500))
-        .err()
-        .map(|e| e.to_string())
-        .unwrap_or_default();
-    ensure!(
-        error.contains("in vain") && error.contains("begun"),
-        "{error}"
-    );
+    let error =
+        command::run(command, Duration::from_millis(500)).err().map(|e| e.to_string()).unwrap_or_default();
+    ensure!(error.contains("in vain") && error.contains("begun"), "{error}");
     wait_until("the end of the children", SOON, || {
         Ok(living_in(&lab.path(""), "none").is_empty().then_some(()))
     })

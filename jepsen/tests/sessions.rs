@@ -34,35 +34,21 @@ fn body(lab: &Lab, monitors: &mut dyn Monitors) -> Result<()> {
     let mut steps = Steps::new();
     let rest = || Ok(());
     for i in 0..monitors.len() {
-        steps.run(
-            &format!("psql's backslash commands on monitor {i}"),
-            rest,
-            || psql(lab, monitors, i),
-        )?;
+        steps.run(&format!("psql's backslash commands on monitor {i}"), rest, || psql(lab, monitors, i))?;
     }
     steps.run("notifications", rest, || notifications(monitors))?;
-    steps.run("a registration is a transaction", rest, || {
-        registration(monitors)
-    })?;
+    steps.run("a registration is a transaction", rest, || registration(monitors))?;
     steps.run("garbage is answered, not fatal", rest, || garbage(monitors))?;
-    steps.run("errors carry upstream's SQLSTATEs", rest, || {
-        errors(monitors)
-    })?;
+    steps.run("errors carry upstream's SQLSTATEs", rest, || errors(monitors))?;
     if monitors.len() > 1 {
         for i in 0..3 {
-            steps.run(
-                &format!("leader killed between register_node and COMMIT, {i}"),
-                rest,
-                || killed_before_commit(monitors, i),
-            )?;
+            steps.run(&format!("leader killed between register_node and COMMIT, {i}"), rest, || {
+                killed_before_commit(monitors, i)
+            })?;
         }
-        steps.run("every monitor says the same", rest, || {
-            same_everywhere(monitors)
-        })?;
+        steps.run("every monitor says the same", rest, || same_everywhere(monitors))?;
     }
-    steps.run("nothing is forgotten by a restart of all", rest, || {
-        restart_all(monitors)
-    })?;
+    steps.run("nothing is forgotten by a restart of all", rest, || restart_all(monitors))?;
     steps.verdict()
 }
 
@@ -70,16 +56,10 @@ fn body(lab: &Lab, monitors: &mut dyn Monitors) -> Result<()> {
 fn psql(lab: &Lab, monitors: &dyn Monitors, i: usize) -> Result<()> {
     let scripts: [(&str, &[&str]); 11] = [
         (r"\d", &["No relations|Did not find any relations"]),
-        (
-            r"\d pgautofailover.node",
-            &["goalstate", "reportedstate", "candidatepriority"],
-        ),
+        (r"\d pgautofailover.node", &["goalstate", "reportedstate", "candidatepriority"]),
         (r"\dt pgautofailover.*", &["formation", "node", "event"]),
         (r"\dn", &["pgautofailover"]),
-        (
-            r"\df pgautofailover.*",
-            &["node_active", "register_node", "perform_failover"],
-        ),
+        (r"\df pgautofailover.*", &["node_active", "register_node", "perform_failover"]),
         (r"\l", &["pg_auto_failover"]),
         (r"\du", &["autoctl_node"]),
         (
@@ -87,10 +67,7 @@ fn psql(lab: &Lab, monitors: &dyn Monitors, i: usize) -> Result<()> {
             &["-[ RECORD 1 ]", "formationid", "number_sync_standbys"],
         ),
         (r"\conninfo", &["pg_auto_failover", "autoctl_node"]),
-        (
-            r"select formationid, count(*) from pgautofailover.formation group by 1 order by 1",
-            &["default"],
-        ),
+        (r"select formationid, count(*) from pgautofailover.formation group by 1 order by 1", &["default"]),
         ("show server_version", &["."]),
     ];
     let uri = monitors.uri(i);
@@ -104,16 +81,12 @@ fn psql(lab: &Lab, monitors: &dyn Monitors, i: usize) -> Result<()> {
         let shown = run_command(command, PATIENCE)?.ok()?;
         let all = format!("{}{}", shown.stdout, shown.stderr);
         for word in words {
-            ensure!(
-                word.split('|').any(|word| all.contains(word)),
-                "no {word}: {shown}"
-            );
+            ensure!(word.split('|').any(|word| all.contains(word)), "no {word}: {shown}");
         }
     }
     // \watch runs until it is stopped.
     let mut command = lab.command("sh");
-    let watch =
-        format!("printf 'select 40 + 2 as answer \\\\watch 0.2\\n' | timeout 2 psql -X -d '{uri}'");
+    let watch = format!("printf 'select 40 + 2 as answer \\\\watch 0.2\\n' | timeout 2 psql -X -d '{uri}'");
     command.args(["-c", &watch]);
     let shown = run_command(command, PATIENCE)?;
     ensure!(shown.stdout.matches("42").count() >= 3, "\\watch: {shown}");
@@ -134,9 +107,8 @@ fn register_sql(formation: &str, name: &str, port: u16) -> String {
 }
 
 fn make_formation(monitors: &dyn Monitors, name: &str) -> Result<()> {
-    let sql = format!(
-        "SELECT * FROM pgautofailover.create_formation('{name}', 'pgsql', 'postgres', true, 0)"
-    );
+    let sql =
+        format!("SELECT * FROM pgautofailover.create_formation('{name}', 'pgsql', 'postgres', true, 0)");
     query(&monitors.uri(monitors.leader()?), &sql).map(drop)
 }
 
@@ -152,14 +124,8 @@ fn notifications(monitors: &dyn Monitors) -> Result<()> {
         }
         let session = connect(&monitors.uri_all(), PATIENCE).await?;
         let answer = rows(&session.client, &register_sql("listen", "heard", 1)).await?;
-        let id = answer
-            .first()
-            .and_then(|r| r.first())
-            .cloned()
-            .flatten()
-            .context("no id")?;
-        let report =
-            format!("SELECT * FROM pgautofailover.node_active('listen', {id}, 0, 'single')");
+        let id = answer.first().and_then(|r| r.first()).cloned().flatten().context("no id")?;
+        let report = format!("SELECT * FROM pgautofailover.node_active('listen', {id}, 0, 'single')");
         rows(&session.client, &report).await?;
         for (i, session) in sessions.iter().enumerate() {
             let deadline = tokio::time::Instant::now() + PATIENCE;
@@ -167,12 +133,9 @@ fn notifications(monitors: &dyn Monitors) -> Result<()> {
                 let heard = session.heard.notifications();
                 let state = heard.iter().find(|n| {
                     n.channel() == "state"
-                        && n.payload()
-                            .contains("\"reportedState\": \"single\", \"goalState\": \"single\"")
+                        && n.payload().contains("\"reportedState\": \"single\", \"goalState\": \"single\"")
                 });
-                let log = heard
-                    .iter()
-                    .any(|n| n.channel() == "log" && n.payload().contains("\"single\""));
+                let log = heard.iter().any(|n| n.channel() == "log" && n.payload().contains("\"single\""));
                 if let Some(state) = state
                     && log
                 {
@@ -185,10 +148,7 @@ fn notifications(monitors: &dyn Monitors) -> Result<()> {
                     ensure_eq!(payload, wanted, "the payload on monitor {i}");
                     break;
                 }
-                ensure!(
-                    tokio::time::Instant::now() < deadline,
-                    "monitor {i} notified only {heard:?}"
-                );
+                ensure!(tokio::time::Instant::now() < deadline, "monitor {i} notified only {heard:?}");
                 // An idle session must be told without asking: only yield to the connection's task.
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
@@ -200,12 +160,7 @@ fn notifications(monitors: &dyn Monitors) -> Result<()> {
 fn registration(monitors: &dyn Monitors) -> Result<()> {
     make_formation(monitors, "transaction")?;
     let last = monitors.uri(monitors.len() - 1);
-    let count = || {
-        value(
-            &last,
-            "SELECT count(*) FROM pgautofailover.node WHERE formationid = 'transaction'",
-        )
-    };
+    let count = || value(&last, "SELECT count(*) FROM pgautofailover.node WHERE formationid = 'transaction'");
     block_on(async {
         let session = connect(&monitors.uri(0), PATIENCE).await?;
         rows(&session.client, "BEGIN").await?;
@@ -223,24 +178,14 @@ fn registration(monitors: &dyn Monitors) -> Result<()> {
         rows(&session.client, &register_sql("transaction", "one", 2)).await?;
         let seen = connect(&monitors.uri(0), PATIENCE).await?;
         let sql = "SELECT nodename FROM pgautofailover.node WHERE formationid = 'transaction'";
-        ensure!(
-            rows(&seen.client, sql).await?.is_empty(),
-            "an uncommitted registration is seen"
-        );
+        ensure!(rows(&seen.client, sql).await?.is_empty(), "an uncommitted registration is seen");
         rows(&session.client, "COMMIT").await?;
-        ensure_eq!(
-            rows(&seen.client, sql).await?.len(),
-            1,
-            "nodes after COMMIT, seen by another session"
-        );
+        ensure_eq!(rows(&seen.client, sql).await?.len(), 1, "nodes after COMMIT, seen by another session");
         Ok(())
     })??;
     // The same place again is refused; nothing is counted twice.
     let again = query(&monitors.uri(0), &register_sql("transaction", "two", 2));
-    ensure!(
-        again.is_err_and(|e| e.to_string().contains("23505")),
-        "host and port are taken"
-    );
+    ensure!(again.is_err_and(|e| e.to_string().contains("23505")), "host and port are taken");
     ensure_eq!(count()?, "1", "nodes");
     Ok(())
 }
@@ -251,31 +196,18 @@ fn garbage(monitors: &dyn Monitors) -> Result<()> {
             let mut client = RawClient::connect(port, true).await?;
             let statement = "SELECT * FROM pgautofailover.get_nodes($1, $2) ORDER BY node_id";
             let mut garbled = extended(statement, &[25, 23], &["default", "XYZXYZ"])?;
-            let at = garbled
-                .windows(6)
-                .position(|w| w == b"XYZXYZ")
-                .context("the parameter")?;
+            let at = garbled.windows(6).position(|w| w == b"XYZXYZ").context("the parameter")?;
             garbled
                 .get_mut(at..at + 6)
                 .context("the parameter")?
                 .copy_from_slice(b"\x10\xc9\x11\xff\xfe\x7f");
             let empty = extended(statement, &[25, 23], &["default", ""])?;
             for (request, codes) in [(&garbled, ["22021", "22P02"]), (&empty, ["22P02", "22P02"])] {
-                let error = client
-                    .ask(request)
-                    .await
-                    .err()
-                    .context("garbage was accepted")?;
-                ensure!(
-                    error.code().is_some_and(|code| codes.contains(&code)),
-                    "port {port}: {error}"
-                );
+                let error = client.ask(request).await.err().context("garbage was accepted")?;
+                ensure!(error.code().is_some_and(|code| codes.contains(&code)), "port {port}: {error}");
             }
             let proper = extended(statement, &[25, 23], &["default", "0"])?;
-            client
-                .ask(&proper)
-                .await
-                .context("the connection is of no use after an error")?;
+            client.ask(&proper).await.context("the connection is of no use after an error")?;
         }
         Ok(())
     })?
@@ -283,26 +215,11 @@ fn garbage(monitors: &dyn Monitors) -> Result<()> {
 
 fn errors(monitors: &dyn Monitors) -> Result<()> {
     let statements = [
-        (
-            "42704",
-            "SELECT * FROM pgautofailover.node_active('default', 987654, 0, 'secondary')",
-        ),
-        (
-            "42P17",
-            "SELECT * FROM pgautofailover.register_node('nowhere', 'h', 1, 'postgres', 'n')",
-        ),
-        (
-            "23505",
-            "SELECT * FROM pgautofailover.create_formation('default', 'pgsql', 'postgres', true, 0)",
-        ),
-        (
-            "22023",
-            "SELECT * FROM pgautofailover.create_formation('odd', 'oracle', 'postgres', true, 0)",
-        ),
-        (
-            "XX000",
-            "SELECT pgautofailover.perform_failover('default', 0)",
-        ),
+        ("42704", "SELECT * FROM pgautofailover.node_active('default', 987654, 0, 'secondary')"),
+        ("42P17", "SELECT * FROM pgautofailover.register_node('nowhere', 'h', 1, 'postgres', 'n')"),
+        ("23505", "SELECT * FROM pgautofailover.create_formation('default', 'pgsql', 'postgres', true, 0)"),
+        ("22023", "SELECT * FROM pgautofailover.create_formation('odd', 'oracle', 'postgres', true, 0)"),
+        ("XX000", "SELECT pgautofailover.perform_failover('default', 0)"),
         ("42601", "SELECT FROM * FROM pgautofailover.node"),
         ("42P01", "SELECT * FROM pgautofailover.nothing"),
         ("42883", "SELECT pgautofailover.no_such_function()"),
@@ -311,10 +228,9 @@ fn errors(monitors: &dyn Monitors) -> Result<()> {
     for i in 0..monitors.len() {
         for (code, statement) in statements {
             match jepsen::sql::try_query(&monitors.uri(i), statement, PATIENCE)? {
-                Err(error) => ensure!(
-                    error.code() == Some(code),
-                    "`{statement}` on monitor {i}: {error}, not {code}"
-                ),
+                Err(error) => {
+                    ensure!(error.code() == Some(code), "`{statement}` on monitor {i}: {error}, not {code}")
+                }
                 Ok(rows) => jepsen::bail!("`{statement}` on monitor {i} returned {rows:?}"),
             }
         }
@@ -345,21 +261,11 @@ fn killed_before_commit(monitors: &mut dyn Monitors, round: usize) -> Result<()>
             Err(_) => jepsen::bail!("COMMIT was not answered within {PATIENCE:?}"),
         }
     })??;
-    eprintln!(
-        "    COMMIT: {}",
-        committed
-            .as_ref()
-            .err()
-            .map_or("done".to_owned(), ToString::to_string)
-    );
+    eprintln!("    COMMIT: {}", committed.as_ref().err().map_or("done".to_owned(), ToString::to_string));
     monitors.leader()?;
     let sql = format!("SELECT nodeid FROM pgautofailover.node WHERE formationid = '{formation}'");
     let now = query(&monitors.uri_all(), &sql)?;
-    ensure!(
-        now.len() <= 1,
-        "{} nodes came of one registration",
-        now.len()
-    );
+    ensure!(now.len() <= 1, "{} nodes came of one registration", now.len());
     match &committed {
         Ok(_) => ensure!(now.len() == 1, "a committed registration is gone"),
         // 40001 and a lost connection leave it open; everything else says that nothing was done.
@@ -374,11 +280,7 @@ fn killed_before_commit(monitors: &mut dyn Monitors, round: usize) -> Result<()>
     monitors.restart(leader)?;
     monitors.serving(leader)?;
     for i in 0..monitors.len() {
-        ensure_eq!(
-            query(&monitors.uri(i), &sql)?.len(),
-            1,
-            "nodes seen through monitor {i}"
-        );
+        ensure_eq!(query(&monitors.uri(i), &sql)?.len(), 1, "nodes seen through monitor {i}");
     }
     Ok(())
 }
@@ -415,16 +317,10 @@ fn restart_all(monitors: &mut dyn Monitors) -> Result<()> {
     let all = "SELECT nodeid, formationid, nodename, goalstate FROM pgautofailover.node ORDER BY 1";
     make_formation(monitors, "restart")?;
     let dropped = register(monitors, "restart", "dropped", 41)?;
-    query(
-        &monitors.uri_all(),
-        &format!("SELECT pgautofailover.remove_node({dropped}, true)"),
-    )?;
+    query(&monitors.uri_all(), &format!("SELECT pgautofailover.remove_node({dropped}, true)"))?;
     let before = query(&monitors.uri_all(), all)?;
-    let last_event = value(
-        &monitors.uri_all(),
-        "SELECT max(eventid) FROM pgautofailover.event",
-    )?
-    .parse::<i64>()?;
+    let last_event =
+        value(&monitors.uri_all(), "SELECT max(eventid) FROM pgautofailover.event")?.parse::<i64>()?;
     for i in 0..monitors.len() {
         monitors.kill(i)?;
     }
@@ -434,21 +330,10 @@ fn restart_all(monitors: &mut dyn Monitors) -> Result<()> {
     for i in 0..monitors.len() {
         monitors.serving(i)?;
     }
-    ensure_eq!(
-        query(&monitors.uri_all(), all)?,
-        before,
-        "nodes after the restart"
-    );
-    let now = value(
-        &monitors.uri_all(),
-        "SELECT max(eventid) FROM pgautofailover.event",
-    )?
-    .parse::<i64>()?;
+    ensure_eq!(query(&monitors.uri_all(), all)?, before, "nodes after the restart");
+    let now = value(&monitors.uri_all(), "SELECT max(eventid) FROM pgautofailover.event")?.parse::<i64>()?;
     ensure!(now >= last_event, "events {now} after {last_event}");
     let next = register(monitors, "restart", "next", 42)?;
-    ensure!(
-        next > dropped,
-        "id {next} was given after {dropped}: ids are used again"
-    );
+    ensure!(next > dropped, "id {next} was given after {dropped}: ids are used again");
     Ok(())
 }

@@ -26,27 +26,15 @@ pub struct Fake {
 impl Fake {
     /// The report of this node in its present state.
     pub fn report(&self) -> Result<Request> {
-        let sync = if self.state == "primary" {
-            "quorum"
-        } else {
-            ""
-        };
-        Ok(raw::node_active(
-            &self.formation,
-            self.id,
-            &self.state,
-            LSN,
-            sync,
-        )?)
+        let sync = if self.state == "primary" { "quorum" } else { "" };
+        Ok(raw::node_active(&self.formation, self.id, &self.state, LSN, sync)?)
     }
 }
 
 /// Answers every connection like a server that refuses the user: to a health check, it lives.
 /// One listener stands for all nodes: each has an address of its own in 127.0.0.0/8.
 pub async fn answer_health_checks(port: u16) -> Result<()> {
-    let listener = TcpListener::bind(("0.0.0.0", port))
-        .await
-        .context("listen for health checks")?;
+    let listener = TcpListener::bind(("0.0.0.0", port)).await.context("listen for health checks")?;
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             tokio::spawn(async move {
@@ -55,11 +43,8 @@ pub async fn answer_health_checks(port: u16) -> Result<()> {
                 // SSLRequest is refused, the startup message is answered with an error.
                 while let Ok(n @ 1..) = stream.read(&mut buffer).await {
                     let ssl = n == 8 && buffer.starts_with(&[0, 0, 0, 8, 4, 210, 22, 47]);
-                    let answer: &[u8] = if ssl {
-                        b"N"
-                    } else {
-                        b"E\0\0\0\x2cSFATAL\0VFATAL\0C28P01\0Mno such password\0\0"
-                    };
+                    let answer: &[u8] =
+                        if ssl { b"N" } else { b"E\0\0\0\x2cSFATAL\0VFATAL\0C28P01\0Mno such password\0\0" };
                     if stream.write_all(answer).await.is_err() || !ssl {
                         return;
                     }
@@ -117,12 +102,7 @@ async fn muster_group(
     let mut fakes: Vec<Fake> = Vec::new();
     for n in 0..size {
         let i = group * size + n;
-        let host = format!(
-            "127.{}.{}.{}",
-            1 + i / 62_500,
-            1 + i / 250 % 250,
-            1 + i % 250
-        );
+        let host = format!("127.{}.{}.{}", 1 + i / 62_500, 1 + i / 250 % 250, 1 + i % 250);
         let sql = format!(
             "SELECT assigned_node_id, assigned_group_state FROM pgautofailover.register_node('{formation}', '{host}', \
              {node_port}, 'postgres', '{formation}n{n}', {})",
@@ -133,14 +113,9 @@ async fn muster_group(
         let row = loop {
             match client.simple(&sql).await {
                 Ok(rows) => {
-                    break rows
-                        .into_iter()
-                        .next()
-                        .context("register_node returned nothing")?;
+                    break rows.into_iter().next().context("register_node returned nothing")?;
                 }
-                Err(error)
-                    if tries < 400 && matches!(error.code(), Some("55006" | "55000" | "40001")) =>
-                {
+                Err(error) if tries < 400 && matches!(error.code(), Some("55006" | "55000" | "40001")) => {
                     tries += 1;
                     for fake in &mut fakes {
                         step(client, fake).await?;
@@ -150,17 +125,8 @@ async fn muster_group(
                 Err(error) => return Err(error).context(sql),
             }
         };
-        let field = |i: usize| {
-            row.get(i)
-                .cloned()
-                .flatten()
-                .context("a NULL from register_node")
-        };
-        fakes.push(Fake {
-            formation: formation.clone(),
-            id: field(0)?.parse()?,
-            state: field(1)?,
-        });
+        let field = |i: usize| row.get(i).cloned().flatten().context("a NULL from register_node");
+        fakes.push(Fake { formation: formation.clone(), id: field(0)?.parse()?, state: field(1)? });
         for _ in 0..2 {
             for fake in &mut fakes {
                 step(client, fake).await?;
@@ -172,10 +138,7 @@ async fn muster_group(
 
 /// Reports a node and has it reach its goal at once.
 async fn step(client: &mut RawClient, fake: &mut Fake) -> Result<()> {
-    let rows = client
-        .ask(&fake.report()?)
-        .await
-        .context(format!("report {} as {}", fake.id, fake.state))?;
+    let rows = client.ask(&fake.report()?).await.context(format!("report {} as {}", fake.id, fake.state))?;
     let goal = rows.first().and_then(|row| row.get(2)).cloned().flatten();
     fake.state = goal.context("node_active returned no goal")?;
     Ok(())
@@ -193,14 +156,10 @@ async fn lead(port: u16, mut fleet: Vec<Fake>) -> Result<Vec<Fake>> {
             step(&mut client, fake).await?;
             changed += usize::from(before != fake.state);
         }
-        let there = fleet
-            .iter()
-            .all(|f| f.state == "primary" || f.state == "secondary");
+        let there = fleet.iter().all(|f| f.state == "primary" || f.state == "secondary");
         calm = if there && changed == 0 { calm + 1 } else { 0 };
         if tokio::time::Instant::now() > end {
-            let lost = fleet
-                .iter()
-                .find(|f| f.state != "primary" && f.state != "secondary");
+            let lost = fleet.iter().find(|f| f.state != "primary" && f.state != "secondary");
             bail!("the simulated nodes do not come to rest; one of them: {lost:?}");
         }
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -41,20 +41,13 @@ pub async fn run(
     pace: Pace,
     time: Duration,
 ) -> Result<Measured> {
-    ensure!(
-        connections > 0 && fleet.len() >= connections,
-        "more connections than nodes"
-    );
+    ensure!(connections > 0 && fleet.len() >= connections, "more connections than nodes");
     let mut workers = JoinSet::new();
     let started = Instant::now();
     for worker in 0..connections {
         // A node reports over one connection only, as a keeper would.
-        let requests: Result<Vec<Request>> = fleet
-            .iter()
-            .skip(worker)
-            .step_by(connections)
-            .map(Fake::report)
-            .collect();
+        let requests: Result<Vec<Request>> =
+            fleet.iter().skip(worker).step_by(connections).map(Fake::report).collect();
         let requests = requests?;
         workers.spawn(async move {
             let end = Instant::now() + time;
@@ -77,9 +70,7 @@ pub async fn run(
     }
     let elapsed = started.elapsed().as_secs_f64();
     times.sort_unstable();
-    let at = |part: f64| {
-        times.get(((times.len() as f64 * part) as usize).min(times.len().saturating_sub(1)))
-    };
+    let at = |part: f64| times.get(((times.len() as f64 * part) as usize).min(times.len().saturating_sub(1)));
     Ok(Measured {
         calls: times.len(),
         per_second: times.len() as f64 / elapsed,

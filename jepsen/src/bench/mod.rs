@@ -7,8 +7,5 @@ pub mod usage;
 
 /// The runtime of a benchmark: two threads at most, as the monitors need the machine, too.
 pub fn runtime() -> crate::Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?)
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
 }

@@ -9,9 +9,7 @@ impl Table {
     pub fn new(head: &[&str]) -> Self {
         let head: Vec<String> = head.iter().map(|s| (*s).to_owned()).collect();
         let line = vec!["---".to_owned(); head.len()];
-        Self {
-            rows: vec![head, line],
-        }
+        Self { rows: vec![head, line] }
     }
 
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {

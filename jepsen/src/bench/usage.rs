@@ -18,11 +18,7 @@ pub struct Cpu {
 }
 
 fn ticks(roots: &[i32]) -> u64 {
-    tree(roots)
-        .into_iter()
-        .filter_map(stat)
-        .map(|s| s.ticks_with_children)
-        .sum()
+    tree(roots).into_iter().filter_map(stat).map(|s| s.ticks_with_children).sum()
 }
 
 fn bytes(roots: &[i32]) -> u64 {
@@ -31,12 +27,7 @@ fn bytes(roots: &[i32]) -> u64 {
 
 impl Cpu {
     pub fn start(roots: &[i32]) -> Self {
-        Self {
-            roots: roots.to_vec(),
-            ticks: ticks(roots),
-            written: bytes(roots),
-            at: Instant::now(),
-        }
+        Self { roots: roots.to_vec(), ticks: ticks(roots), written: bytes(roots), at: Instant::now() }
     }
 
     /// CPU seconds used since the start.
@@ -67,17 +58,8 @@ pub fn syncs(roots: &[i32], time: Duration) -> Result<Option<f64>> {
     };
     let out = std::env::temp_dir().join(format!("pgquorum-syncs-{}", std::process::id()));
     let mut count = Command::new("timeout");
-    count.args([
-        "--signal=INT",
-        "--preserve-status",
-        &time.as_secs().to_string(),
-    ]);
-    count.arg(strace).args([
-        "-f",
-        "-qq",
-        "-e",
-        "trace=fsync,fdatasync,sync_file_range,syncfs,msync",
-    ]);
+    count.args(["--signal=INT", "--preserve-status", &time.as_secs().to_string()]);
+    count.arg(strace).args(["-f", "-qq", "-e", "trace=fsync,fdatasync,sync_file_range,syncfs,msync"]);
     count.arg("-o").arg(&out);
     for pid in tree(roots) {
         count.args(["-p", &pid.to_string()]);
@@ -85,8 +67,6 @@ pub fn syncs(roots: &[i32], time: Duration) -> Result<Option<f64>> {
     let done = command::run(count, time + Duration::from_secs(20))?;
     let trace = std::fs::read_to_string(&out).context(format!("strace left no trace: {done}"))?;
     _ = std::fs::remove_file(&out);
-    let calls = trace
-        .lines()
-        .filter(|line| line.contains("sync") && !line.contains("resumed>"));
+    let calls = trace.lines().filter(|line| line.contains("sync") && !line.contains("resumed>"));
     Ok(Some(calls.count() as f64 / time.as_secs_f64()))
 }

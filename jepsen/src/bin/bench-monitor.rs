@@ -70,10 +70,7 @@ fn measure(args: &Args) -> Result<()> {
         for &kind in &kinds {
             calls(args, kind, &mut table).context("calls")?;
         }
-        table.print(&format!(
-            "node_active, {} groups of two simulated nodes",
-            args.groups
-        ));
+        table.print(&format!("node_active, {} groups of two simulated nodes", args.groups));
     }
     if wanted("fleet") {
         let mut table = Table::new(&[
@@ -93,23 +90,14 @@ fn measure(args: &Args) -> Result<()> {
         ));
     }
     if wanted("leader") && kinds.contains(&Kind::Pgquorum) {
-        let mut table = Table::new(&[
-            "leader lost to first answer by a survivor",
-            "min ms",
-            "median ms",
-            "max ms",
-        ]);
+        let mut table =
+            Table::new(&["leader lost to first answer by a survivor", "min ms", "median ms", "max ms"]);
         leader_loss(args, &mut table).context("leader")?;
         table.print("Loss of the leader (kill -9)");
     }
     if wanted("rest") {
-        let mut table = Table::new(&[
-            "monitor",
-            "CPU % of a core",
-            "RSS MiB (sum)",
-            "written kB/s",
-            "syncs/s",
-        ]);
+        let mut table =
+            Table::new(&["monitor", "CPU % of a core", "RSS MiB (sum)", "written kB/s", "syncs/s"]);
         for &kind in &kinds {
             rest(args, kind, &mut table).context("rest")?;
         }
@@ -120,17 +108,12 @@ fn measure(args: &Args) -> Result<()> {
 
 /// The processes to account to each monitor.
 fn roots(monitors: &dyn Monitors) -> Vec<Vec<i32>> {
-    (0..monitors.len())
-        .filter_map(|i| Some(vec![monitors.pid(i)?]))
-        .collect()
+    (0..monitors.len()).filter_map(|i| Some(vec![monitors.pid(i)?])).collect()
 }
 
 /// Simulated nodes must not be declared dead between two measurements.
 fn lenient(monitors: &dyn Monitors) -> Result<()> {
-    monitors.set(
-        "pgautofailover.node_considered_unhealthy_timeout",
-        "36000000",
-    )
+    monitors.set("pgautofailover.node_considered_unhealthy_timeout", "36000000")
 }
 
 fn milliseconds(time: Duration) -> String {
@@ -151,10 +134,7 @@ fn calls(args: &Args, kind: Kind, table: &mut Table) -> Result<()> {
     let mut ports = vec![(leader_port, "leader")];
     if monitors.len() > 1 {
         let follower = monitors.follower()?;
-        ports.push((
-            *monitors.ports().get(follower).context("no follower")?,
-            "follower",
-        ));
+        ports.push((*monitors.ports().get(follower).context("no follower")?, "follower"));
     }
     for (port, role) in ports {
         let mut add = |load: &str, connections: usize, pace: Pace| -> Result<Measured> {
@@ -174,17 +154,9 @@ fn calls(args: &Args, kind: Kind, table: &mut Table) -> Result<()> {
             Ok(measured)
         };
         let full = add("64 kept connections, full", 64, Pace::Closed)?;
-        add(
-            "64 kept connections, half",
-            64,
-            Pace::Open(full.per_second / 2.0),
-        )?;
+        add("64 kept connections, half", 64, Pace::Open(full.per_second / 2.0))?;
         add("1 kept connection", 1, Pace::Closed)?;
-        add(
-            "new connection per call, 16 at once, full",
-            16,
-            Pace::Reconnecting,
-        )?;
+        add("new connection per call, 16 at once, full", 16, Pace::Reconnecting)?;
     }
     Ok(())
 }
@@ -199,22 +171,13 @@ fn big_fleet(args: &Args, kind: Kind, table: &mut Table) -> Result<()> {
     runtime.block_on(fleet::answer_health_checks(node_port))?;
     let port = *monitors.ports().get(leader).context("no leader")?;
     let nodes = runtime.block_on(fleet::muster(port, "g", args.fleet_groups, 3, node_port))?;
-    let each: Vec<Cpu> = roots(monitors.as_ref())
-        .iter()
-        .map(|pids| Cpu::start(pids))
-        .collect();
+    let each: Vec<Cpu> = roots(monitors.as_ref()).iter().map(|pids| Cpu::start(pids)).collect();
     let time = Duration::from_secs(args.seconds.max(15));
     let measured = runtime.block_on(run(port, &nodes, 64, Pace::Open(nodes.len() as f64), time))?;
     let shares: Vec<String> = each
         .iter()
         .enumerate()
-        .map(|(i, cpu)| {
-            format!(
-                "{:.1}{}",
-                cpu.percent(),
-                if i == leader { " (leader)" } else { "" }
-            )
-        })
+        .map(|(i, cpu)| format!("{:.1}{}", cpu.percent(), if i == leader { " (leader)" } else { "" }))
         .collect();
     table.row([
         format!("{kind:?}"),
@@ -233,10 +196,8 @@ fn leader_loss(args: &Args, table: &mut Table) -> Result<()> {
     let mut times = Vec::new();
     for _ in 0..args.losses {
         let leader = monitors.leader()?;
-        let survivors: Vec<String> = (0..monitors.len())
-            .filter(|i| *i != leader)
-            .map(|i| monitors.uri(i))
-            .collect();
+        let survivors: Vec<String> =
+            (0..monitors.len()).filter(|i| *i != leader).map(|i| monitors.uri(i)).collect();
         monitors.kill(leader)?;
         times.push(first_answer(&survivors)?);
         monitors.restart(leader)?;
@@ -246,12 +207,7 @@ fn leader_loss(args: &Args, table: &mut Table) -> Result<()> {
     }
     times.sort();
     let at = |i: usize| times.get(i).copied().map(milliseconds).context("no runs");
-    table.row([
-        format!("{} runs", times.len()),
-        at(0)?,
-        at(times.len() / 2)?,
-        at(times.len() - 1)?,
-    ]);
+    table.row([format!("{} runs", times.len()), at(0)?, at(times.len() / 2)?, at(times.len() - 1)?]);
     Ok(())
 }
 
@@ -259,7 +215,7 @@ fn leader_loss(args: &Args, table: &mut Table) -> Result<()> {
 fn first_answer(monitors: &[String]) -> Result<Duration> {
     let started = Instant::now();
     let (sender, receiver) = std::sync::mpsc::channel();
-    for uri in monitors.to_vec() {
+    for uri in monitors.iter().cloned() {
         let sender = sender.clone();
         std::thread::spawn(move || {
             let statement = "SELECT count(*) FROM pgautofailover.formation";
@@ -274,9 +230,7 @@ fn first_answer(monitors: &[String]) -> Result<Duration> {
             }
         });
     }
-    receiver
-        .recv_timeout(Duration::from_secs(60))
-        .context("no survivor answers for a minute")
+    receiver.recv_timeout(Duration::from_secs(60)).context("no survivor answers for a minute")
 }
 
 fn rest(args: &Args, kind: Kind, table: &mut Table) -> Result<()> {
@@ -289,28 +243,16 @@ fn rest(args: &Args, kind: Kind, table: &mut Table) -> Result<()> {
     let each: Vec<Cpu> = roots.iter().map(|pids| Cpu::start(pids)).collect();
     // The measurement is the passing of this time.
     std::thread::sleep(time);
-    let used: Vec<(f64, f64)> = each
-        .iter()
-        .map(|cpu| (cpu.percent(), cpu.bytes_per_second() / 1000.0))
-        .collect();
+    let used: Vec<(f64, f64)> =
+        each.iter().map(|cpu| (cpu.percent(), cpu.bytes_per_second() / 1000.0)).collect();
     for (i, (pids, (percent, bytes))) in roots.iter().zip(used).enumerate() {
         let name = match kind {
             Kind::Stock => "Stock".to_owned(),
-            Kind::Pgquorum => format!(
-                "Pgquorum m{}{}",
-                i + 1,
-                if i == leader { " (leader)" } else { "" }
-            ),
+            Kind::Pgquorum => format!("Pgquorum m{}{}", i + 1, if i == leader { " (leader)" } else { "" }),
         };
         let memory = memory(pids);
         let syncs = syncs(pids, time)?.map_or("no strace".to_owned(), |n| format!("{n:.2}"));
-        table.row([
-            name,
-            format!("{percent:.2}"),
-            format!("{memory:.1}"),
-            format!("{bytes:.1}"),
-            syncs,
-        ]);
+        table.row([name, format!("{percent:.2}"), format!("{memory:.1}"), format!("{bytes:.1}"), syncs]);
     }
     Ok(())
 }

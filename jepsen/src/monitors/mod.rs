@@ -80,11 +80,7 @@ pub trait Monitors {
 
     /// The URI of all monitors.
     fn uri_all(&self) -> String {
-        let hosts: Vec<String> = self
-            .ports()
-            .iter()
-            .map(|port| format!("127.0.0.1:{port}"))
-            .collect();
+        let hosts: Vec<String> = self.ports().iter().map(|port| format!("127.0.0.1:{port}")).collect();
         format!(
             "postgres://autoctl_node@{}/pg_auto_failover?target_session_attrs=read-write",
             hosts.join(",")
@@ -94,17 +90,9 @@ pub trait Monitors {
     /// The monitor that leads now, if one says so.
     fn leads(&self) -> Result<Option<usize>> {
         for i in 0..self.len() {
-            let answer = sql::try_query(
-                &self.uri(i),
-                "SHOW transaction_read_only",
-                Duration::from_millis(700),
-            )?;
-            if answer
-                .ok()
-                .and_then(|rows| rows.first()?.first()?.clone())
-                .as_deref()
-                == Some("off")
-            {
+            let answer =
+                sql::try_query(&self.uri(i), "SHOW transaction_read_only", Duration::from_millis(700))?;
+            if answer.ok().and_then(|rows| rows.first()?.first()?.clone()).as_deref() == Some("off") {
                 return Ok(Some(i));
             }
         }
@@ -113,54 +101,34 @@ pub trait Monitors {
 
     /// Waits for a leader.
     fn leader(&self) -> Result<usize> {
-        wait_for("a leading monitor", Duration::from_secs(30), || {
-            self.leads()
-        })
+        wait_for("a leading monitor", Duration::from_secs(30), || self.leads())
     }
 
     /// One that runs and does not lead.
     fn follower(&self) -> Result<usize> {
         let leader = self.leader()?;
-        (0..self.len())
-            .find(|&i| i != leader && self.pid(i).is_some())
-            .context("no follower runs")
+        (0..self.len()).find(|&i| i != leader && self.pid(i).is_some()).context("no follower runs")
     }
 
     /// Waits until monitor `i` answers statements.
     fn serving(&self, i: usize) -> Result<()> {
-        wait_for(
-            &format!("monitor {i} to answer"),
-            Duration::from_secs(30),
-            || {
-                sql::try_query(
-                    &self.uri(i),
-                    "SELECT nodeid FROM pgautofailover.node",
-                    Duration::from_secs(2),
-                )??;
-                Ok(Some(()))
-            },
-        )
+        wait_for(&format!("monitor {i} to answer"), Duration::from_secs(30), || {
+            sql::try_query(&self.uri(i), "SELECT nodeid FROM pgautofailover.node", Duration::from_secs(2))??;
+            Ok(Some(()))
+        })
     }
 
     /// Changes a setting of the monitor for good, e.g. `pgautofailover.health_check_period`.
     fn set(&self, name: &str, value: &str) -> Result<()> {
-        let leader = self
-            .uri(self.leader()?)
-            .replace("autoctl_node", &self.admin());
+        let leader = self.uri(self.leader()?).replace("autoctl_node", &self.admin());
         sql::query(&leader, &format!("ALTER SYSTEM SET {name} TO {value}"))?;
         sql::query(&leader, "SELECT pg_reload_conf()")?;
-        wait_for(
-            &format!("{name} = {value}"),
-            Duration::from_secs(10),
-            || {
-                let milliseconds = sql::value(
-                    &leader,
-                    &format!("SELECT setting FROM pg_settings WHERE name = '{name}'"),
-                )?;
-                ensure!(milliseconds == value, "it is {milliseconds}");
-                Ok(Some(()))
-            },
-        )
+        wait_for(&format!("{name} = {value}"), Duration::from_secs(10), || {
+            let milliseconds =
+                sql::value(&leader, &format!("SELECT setting FROM pg_settings WHERE name = '{name}'"))?;
+            ensure!(milliseconds == value, "it is {milliseconds}");
+            Ok(Some(()))
+        })
     }
 
     /// The tightest settings at which the stock monitor was measured.

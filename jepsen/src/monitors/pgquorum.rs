@@ -33,58 +33,25 @@ impl PgquorumMonitors {
         let mut replicas = Vec::new();
         for i in 1..=count {
             let name = format!("m{i}");
-            replicas.push(Replica {
-                log: lab.log(&name),
-                name,
-                port: lab.port()?,
-                process: None,
-            });
+            replicas.push(Replica { log: lab.log(&name), name, port: lab.port()?, process: None });
         }
-        let members: Vec<String> = replicas
-            .iter()
-            .map(|r| format!("{}=127.0.0.1:{}", r.name, r.port))
-            .collect();
+        let members: Vec<String> =
+            replicas.iter().map(|r| format!("{}=127.0.0.1:{}", r.name, r.port)).collect();
         let members = members.join(",");
         let proto = lab.command_as_us(&binary);
         let dir = lab.path("");
-        let environment: Vec<_> = proto
-            .get_envs()
-            .filter_map(|(k, v)| Some((k.to_owned(), v?.to_owned())))
-            .collect();
+        let environment: Vec<_> =
+            proto.get_envs().filter_map(|(k, v)| Some((k.to_owned(), v?.to_owned()))).collect();
         let command = move |name: &str, port: u16| {
             use std::os::unix::process::CommandExt;
             let mut command = Command::new(&binary);
-            command
-                .env_clear()
-                .envs(environment.clone())
-                .current_dir(&dir)
-                .process_group(0);
-            command.args([
-                "create",
-                "monitor",
-                "--name",
-                name,
-                "--hostname",
-                "127.0.0.1",
-            ]);
-            command
-                .arg("--pgdata")
-                .arg(dir.join(name))
-                .args(["--pgport", &port.to_string()]);
-            command.args([
-                "--replicas",
-                &members,
-                "--auth",
-                "trust",
-                "--no-ssl",
-                "--run",
-            ]);
+            command.env_clear().envs(environment.clone()).current_dir(&dir).process_group(0);
+            command.args(["create", "monitor", "--name", name, "--hostname", "127.0.0.1"]);
+            command.arg("--pgdata").arg(dir.join(name)).args(["--pgport", &port.to_string()]);
+            command.args(["--replicas", &members, "--auth", "trust", "--no-ssl", "--run"]);
             command
         };
-        let mut monitors = Self {
-            replicas,
-            command: Box::new(command),
-        };
+        let mut monitors = Self { replicas, command: Box::new(command) };
         for i in 0..count {
             monitors.restart(i)?;
         }
@@ -96,16 +63,11 @@ impl PgquorumMonitors {
     }
 
     fn replica(&mut self, i: usize) -> Result<&mut Replica> {
-        self.replicas
-            .get_mut(i)
-            .context(format!("there is no monitor {i}"))
+        self.replicas.get_mut(i).context(format!("there is no monitor {i}"))
     }
 
     fn process(&mut self, i: usize) -> Result<&Process> {
-        self.replica(i)?
-            .process
-            .as_ref()
-            .context(format!("monitor {i} does not run"))
+        self.replica(i)?.process.as_ref().context(format!("monitor {i} does not run"))
     }
 
     /// The port where other replicas reach replica `i`.
@@ -144,11 +106,7 @@ impl Monitors for PgquorumMonitors {
     }
 
     fn stop(&mut self, i: usize) -> Result<()> {
-        let process = self
-            .replica(i)?
-            .process
-            .take()
-            .context(format!("monitor {i} does not run"))?;
+        let process = self.replica(i)?.process.take().context(format!("monitor {i} does not run"))?;
         process.signal(Signal::SIGTERM)?;
         process.wait(Duration::from_secs(30)).map(drop)
     }

@@ -31,54 +31,28 @@ impl StockMonitor {
         let port = lab.port()?;
         let pgdata = lab.path(name);
         let mut create = lab.command("pg_autoctl");
-        create.args([
-            "create",
-            "monitor",
-            "--hostname",
-            "127.0.0.1",
-            "--auth",
-            "trust",
-            "--no-ssl",
-        ]);
-        create
-            .arg("--pgdata")
-            .arg(&pgdata)
-            .args(["--pgport", &port.to_string()]);
+        create.args(["create", "monitor", "--hostname", "127.0.0.1", "--auth", "trust", "--no-ssl"]);
+        create.arg("--pgdata").arg(&pgdata).args(["--pgport", &port.to_string()]);
         command::run(create, Duration::from_secs(60))?.ok()?;
         modest(&pgdata)?;
         // A plain description of `pg_autoctl run`, to start it anew without the lab at hand.
         let run = lab.command("pg_autoctl");
         let (program, dir) = (run.get_program().to_owned(), pgdata.clone());
-        let environment: Vec<_> = run
-            .get_envs()
-            .filter_map(|(k, v)| Some((k.to_owned(), v?.to_owned())))
-            .collect();
+        let environment: Vec<_> =
+            run.get_envs().filter_map(|(k, v)| Some((k.to_owned(), v?.to_owned()))).collect();
         let account = crate::requirements::account()?;
         let run = move || {
             use std::os::unix::process::CommandExt;
             let mut command = Command::new(&program);
-            command
-                .env_clear()
-                .envs(environment.clone())
-                .current_dir("/")
-                .process_group(0);
+            command.env_clear().envs(environment.clone()).current_dir("/").process_group(0);
             command.arg("run").arg("--pgdata").arg(&dir);
             if account.switch {
                 command.uid(account.uid.as_raw()).gid(account.gid.as_raw());
             }
             command
         };
-        let admin = nix::unistd::User::from_uid(account.uid)?
-            .context("the account has no name")?
-            .name;
-        let mut monitor = Self {
-            pgdata,
-            port,
-            admin,
-            run: Box::new(run),
-            log: lab.log(name),
-            process: None,
-        };
+        let admin = nix::unistd::User::from_uid(account.uid)?.context("the account has no name")?.name;
+        let mut monitor = Self { pgdata, port, admin, run: Box::new(run), log: lab.log(name), process: None };
         monitor.restart(0)?;
         monitor.serving(0)?;
         lab.remember_monitor(monitor.uri(0));
@@ -145,11 +119,7 @@ impl Monitors for StockMonitor {
 
     fn restart(&mut self, i: usize) -> Result<()> {
         Self::only(i)?;
-        self.process = Some(Process::spawn(
-            "the stock monitor",
-            (self.run)(),
-            &self.log,
-        )?);
+        self.process = Some(Process::spawn("the stock monitor", (self.run)(), &self.log)?);
         Ok(())
     }
 
@@ -160,21 +130,14 @@ impl Monitors for StockMonitor {
 
 /// The pid of the postmaster of a data directory, if it left one.
 pub fn postmaster(pgdata: &std::path::Path) -> Option<i32> {
-    fs::read_to_string(pgdata.join("postmaster.pid"))
-        .ok()?
-        .lines()
-        .next()?
-        .parse()
-        .ok()
+    fs::read_to_string(pgdata.join("postmaster.pid")).ok()?.lines().next()?.parse().ok()
 }
 
 /// `pg_autoctl` gives a quarter of the machine's memory to each instance; several share this one.
 pub fn modest(pgdata: &std::path::Path) -> Result<()> {
     let path = pgdata.join("postgresql.conf");
-    let mut conf = fs::OpenOptions::new()
-        .append(true)
-        .open(&path)
-        .context(format!("open {}", path.display()))?;
+    let mut conf =
+        fs::OpenOptions::new().append(true).open(&path).context(format!("open {}", path.display()))?;
     conf.write_all(b"\nshared_buffers = '64MB'\nmax_wal_size = '256MB'\nhuge_pages = off\n")?;
     Ok(())
 }
