@@ -7,7 +7,7 @@ use crate::monitors::{Kind, Monitors};
 use crate::nodes::StockNode;
 use crate::wait::wait_for;
 use crate::writer::Writer;
-use crate::{Context, Failure, Lab, Result, ensure, sql};
+use crate::{Context, Failure, Lab, Result, ensure, requirements, sql};
 
 /// A node as the monitors see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -176,6 +176,13 @@ impl<'lab> Cluster<'lab> {
     /// A stock command given a monitor URI.
     pub fn ctl_at(&self, uri: &str, args: &[&str]) -> Result<Output> {
         let mut command = self.lab.command("pg_autoctl");
+        command.args(args).args(["--monitor", uri]);
+        command::run(command, Duration::from_secs(90))
+    }
+
+    /// Our own command line, given a monitor URI.
+    pub fn pgquorum_at(&self, uri: &str, args: &[&str]) -> Result<Output> {
+        let mut command = self.lab.command(requirements::pgquorum_binary()?);
         command.args(args).args(["--monitor", uri]);
         command::run(command, Duration::from_secs(90))
     }

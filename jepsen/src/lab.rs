@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal;
 
-use crate::ports::Ports;
+use crate::ports::{Ports, lock_file};
 use crate::process::{living_in, signal_all};
 use crate::requirements::{Account, account, in_path, postgres_bindir};
 use crate::wait::wait_until;
@@ -77,7 +77,7 @@ impl Lab {
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
             chown(&path, Some(account.uid.as_raw()), Some(account.gid.as_raw()))?;
         }
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(dir.join("lock"))?;
+        let lock = lock_file(&dir.join("lock"))?;
         // Waits for a sweeper that looks at it just now.
         let lock = Flock::lock(lock, FlockArg::LockExclusive)
             .map_err(|(_, error)| Failure::from(error))
@@ -220,9 +220,7 @@ fn base() -> Result<PathBuf> {
 
 /// Waits for this machine's turn: heavy tests would starve each other.
 fn turn(name: &str) -> Option<Flock<File>> {
-    let file = base().and_then(|base| {
-        Ok(OpenOptions::new().create(true).truncate(false).write(true).open(base.join("turn"))?)
-    });
+    let file = base().and_then(|base| lock_file(&base.join("turn")));
     match file {
         Ok(file) => match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => Some(lock),

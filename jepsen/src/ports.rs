@@ -32,12 +32,7 @@ impl Ports {
             let block = (start + i) % BLOCKS;
             let first = FIRST + block * BLOCK;
             let path = locks.join(format!("ports-{first}"));
-            let file = OpenOptions::new()
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .open(&path)
-                .context(format!("open {}", path.display()))?;
+            let file = lock_file(&path)?;
             let Ok(lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else {
                 continue;
             };
@@ -61,6 +56,12 @@ impl Ports {
     pub fn all(&self) -> std::ops::Range<u16> {
         self.first..self.first + BLOCK
     }
+}
+
+/// Opens a file to lock, which may be another user's.
+pub fn lock_file(path: &Path) -> Result<File> {
+    let open = OpenOptions::new().create(true).truncate(false).write(true).open(path);
+    open.or_else(|_| File::open(path)).context(format!("open {}", path.display()))
 }
 
 fn free(port: u16) -> bool {

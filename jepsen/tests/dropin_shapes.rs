@@ -117,6 +117,24 @@ fn body(lab: &Lab, kind: Kind) -> Result<()> {
             },
         )?;
     }
+    if kind == Kind::Pgquorum {
+        for (args, theirs) in SHOWN.iter().zip(&ours) {
+            let what = format!("pgquorum {}", args.join(" "));
+            let shown = cluster.pgquorum_at(&cluster.monitors.uri(0), args);
+            steps.run(
+                &what,
+                || Ok(()),
+                || {
+                    let shown = shown?.ok()?.stdout;
+                    match args.contains(&"--json") {
+                        true => shape::same_json(&what, &shown, &theirs.stdout),
+                        false if args.contains(&"events") => same_table(&what, &shown, &theirs.stdout),
+                        false => same_lines(&what, &shown, &theirs.stdout),
+                    }
+                },
+            )?;
+        }
+    }
     steps.run("show events --group --json fails as ever", || Ok(()), || broken_events(&cluster))?;
     steps.run("watching", || Ok(()), || watching(&cluster))?;
     steps.verdict()

@@ -215,8 +215,8 @@ fn leader_loss(args: &Args, table: &mut Table) -> Result<()> {
 fn first_answer(monitors: &[String]) -> Result<Duration> {
     let started = Instant::now();
     let (sender, receiver) = std::sync::mpsc::channel();
-    for uri in monitors.iter().cloned() {
-        let sender = sender.clone();
+    for uri in monitors {
+        let (uri, sender) = (uri.clone(), sender.clone());
         std::thread::spawn(move || {
             let statement = "SELECT count(*) FROM pgautofailover.formation";
             while started.elapsed() < Duration::from_secs(60) {
