@@ -57,12 +57,14 @@ impl<'lab> Cluster<'lab> {
                 _ if several => self.monitors.uri_all(),
                 _ => self.monitors.uri(0),
             };
-            let node = StockNode::create(self.lab, &format!("n{i}"), &uri, &[])?;
+            let mut node = StockNode::create_only(self.lab, &format!("n{i}"), &uri, &[])?;
             if several {
+                // Before the keeper runs: one that is told to reload before it has started PostgreSQL
+                // sends SIGHUP to the process -1, that is to everything of its user.
                 let all = self.monitors.uri_all();
                 node.ctl(self.lab, &["config", "set", "pg_autoctl.monitor", &all])?.ok()?;
-                node.ctl(self.lab, &["reload"])?.ok()?;
             }
+            node.run(self.lab)?;
             self.nodes.push(node);
             if i == 1 {
                 self.wait_state("n1", "single")?;

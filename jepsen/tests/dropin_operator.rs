@@ -31,7 +31,8 @@ fn body(lab: &Lab, kind: Kind) -> Result<()> {
     let mut cluster = Cluster::start(lab, kind, 3)?;
     let writer = cluster.writer()?;
     let mut steps = Steps::new();
-    let checks: [(&str, Check); 9] = [
+    let checks: [(&str, Check); 10] = [
+        ("configure a running node", configure),
         ("the version gate stands open", version_gate),
         ("candidate priority", candidate_priority),
         ("replication quorum", replication_quorum),
@@ -63,6 +64,19 @@ fn version_gate(cluster: &Cluster) -> Result<()> {
         ensure_eq!(rows, vec![vec![Some("2.0".to_owned()), Some("2.0".to_owned())]], "monitor {i}");
     }
     Ok(())
+}
+
+/// A running keeper is given its monitors in another order, and takes that up.
+fn configure(cluster: &Cluster) -> Result<()> {
+    let node = cluster.node("n1")?;
+    let uri = cluster.monitors.uri_all();
+    node.ctl(cluster.lab, &["config", "set", "pg_autoctl.monitor", &format!("{uri}&connect_timeout=2")])?
+        .ok()?;
+    node.ctl(cluster.lab, &["reload"])?.ok()?;
+    let got = node.ctl(cluster.lab, &["config", "get", "pg_autoctl.monitor"])?.ok()?;
+    ensure!(got.stdout.contains("connect_timeout=2"), "{got}");
+    node.ctl(cluster.lab, &["show", "state"])?.ok()?;
+    cluster.settle().map(drop)
 }
 
 /// Some node, by its place in the row of nodes, to vary the monitor asked.
