@@ -101,6 +101,22 @@ pub const RULES: &[Rule] = &[
         ..ROW
     },
     Rule {
+        pos: 310,
+        node: &[NodeTest::Converged(&[ReportLsn])],
+        primary: &[
+            NodeTest::Reported(&[WaitPrimary, JoinPrimary, Primary, ApplySettings]),
+            NodeTest::Goal(&[WaitPrimary, JoinPrimary, Primary, ApplySettings]),
+            NodeTest::Healthy,
+        ],
+        group: &[GroupTest::Promotion(false)],
+        assign: &[(Who::Node, Secondary)],
+        event: "Setting goal state of {node} to secondary after {primary} got selected as the failover candidate.",
+        summary: "the primary is there and on its way from one of its states to another: follow it",
+        differs: "Ours: upstream holds an election then and takes a healthy primary away, for instance when a node \
+            returns from maintenance while the new primary goes from wait_primary to primary.",
+        ..ROW
+    },
+    Rule {
         pos: 311,
         node: &[NodeTest::Converged(&[FastForward])],
         assign: &[(Who::Node, PreparePromotion)],
