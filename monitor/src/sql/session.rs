@@ -76,6 +76,8 @@ pub struct Session {
     pub prepared: HashMap<String, Prepared>,
     pub portals: HashMap<String, Portal>,
     pub channels: BTreeSet<String>,
+    /// A LISTEN has been run and not been answered yet.
+    pub listened: bool,
     /// ParameterStatus may have to be sent.
     pub settings_changed: bool,
     block: Block,
@@ -100,6 +102,7 @@ impl Session {
             prepared: HashMap::new(),
             portals: HashMap::new(),
             channels: BTreeSet::new(),
+            listened: false,
             settings_changed: false,
             block: Block::None,
             saved: None,
@@ -317,6 +320,7 @@ impl Session {
             Plan::SetConfig { args, column } => self.set_config(args, column, params)?,
             Plan::Listen(channel) => {
                 self.channels.insert(channel.clone());
+                self.listened = true;
                 Done::tag("LISTEN")
             }
             Plan::Unlisten(channel) => {

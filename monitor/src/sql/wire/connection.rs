@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::backend::{Output, Status};
 use super::frontend::{self, Frontend, violation};
+use super::pending::Pending;
 use super::server::told;
 use crate::sql::backend::{Notification, Role};
 use crate::sql::error::SqlError;
@@ -32,7 +33,7 @@ pub struct Connection<S> {
     input: BytesMut,
     pub(super) out: Output,
     stopped: watch::Receiver<bool>,
-    notifications: Option<broadcast::Receiver<Arc<Notification>>>,
+    pending: Pending,
     roles: watch::Receiver<Role>,
     /// After an error in the extended protocol everything is skipped until Sync.
     skipping: bool,
@@ -51,7 +52,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             input: BytesMut::with_capacity(4096),
             out,
             stopped,
-            notifications: None,
+            pending: Pending::default(),
             roles,
             skipping: false,
             reported,
@@ -112,8 +113,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Ok(0) | Err(_) => Err(Gone),
                 Ok(_) => Ok(()),
             },
-            received = next(&mut self.notifications), if idle => {
-                self.notified(received);
+            notifications = self.pending.ready(), if idle => {
+                self.notify(&notifications);
                 Ok(())
             }
             changed = self.roles.changed() => {
@@ -146,17 +147,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.reported = now;
     }
 
-    fn notified(&mut self, received: Result<Arc<Notification>, broadcast::error::RecvError>) {
-        match received {
-            Ok(notification) if self.session.channels.contains(&notification.channel) => {
-                let pid = self.session.ctx.backend_pid;
+    fn notify(&mut self, notifications: &[Arc<Notification>]) {
+        let pid = self.session.ctx.backend_pid;
+        for notification in notifications {
+            if self.session.channels.contains(&notification.channel) {
                 self.out.notification(pid, &notification.channel, &notification.payload);
             }
-            Ok(_) => {}
-            Err(broadcast::error::RecvError::Lagged(missed)) => {
-                tracing::warn!("a listening session was too slow and missed {missed} notifications");
-            }
-            Err(broadcast::error::RecvError::Closed) => self.notifications = None,
         }
     }
 
@@ -164,22 +160,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn ready(&mut self) {
         self.report_settings();
         // Subscribed as soon as the session listens, so that nothing after LISTEN is missed.
-        if self.session.channels.is_empty() {
-            self.notifications = None;
-        } else if self.notifications.is_none() {
-            self.notifications = Some(self.session.facade.backend.subscribe());
+        let backend = &self.session.facade.backend;
+        self.pending.listen(!self.session.channels.is_empty(), || backend.subscribe());
+        if std::mem::take(&mut self.session.listened) {
+            self.pending.listened();
         }
         if self.session.status() == Status::Idle {
             self.session.portals.clear();
-            while let Some(receiver) = &mut self.notifications {
-                match receiver.try_recv() {
-                    Ok(n) => self.notified(Ok(n)),
-                    Err(broadcast::error::TryRecvError::Lagged(n)) => {
-                        self.notified(Err(broadcast::error::RecvError::Lagged(n)));
-                    }
-                    Err(_) => break,
-                }
-            }
+            let notifications = self.pending.take();
+            self.notify(&notifications);
         }
         self.out.ready(self.session.status());
     }
@@ -305,14 +294,5 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         self.out.command_complete(&done.tag);
         Ok(())
-    }
-}
-
-async fn next(
-    receiver: &mut Option<broadcast::Receiver<Arc<Notification>>>,
-) -> Result<Arc<Notification>, broadcast::error::RecvError> {
-    match receiver {
-        Some(receiver) => receiver.recv().await,
-        None => std::future::pending().await,
     }
 }

@@ -4,6 +4,7 @@ pub mod backend;
 pub mod connection;
 mod extended;
 pub mod frontend;
+mod pending;
 pub mod scram;
 pub mod server;
 mod startup;
