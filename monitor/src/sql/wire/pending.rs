@@ -105,15 +105,12 @@ mod tests {
         let (sender, receiver) = broadcast::channel(16);
         let mut pending = Pending::default();
         pending.listen(true, || receiver);
-        let first = tokio::spawn(async move {
-            let sent = pending.ready().await;
-            (pending, sent)
-        });
-        tokio::task::yield_now().await;
-        let _ = sender.send(message("log"));
-        tokio::task::yield_now().await;
-        let _ = sender.send(message("state"));
-        let Ok((_, sent)) = first.await else { panic!("the task failed") };
+        let send = async {
+            let _ = sender.send(message("log"));
+            tokio::task::yield_now().await;
+            let _ = sender.send(message("state"));
+        };
+        let (sent, ()) = tokio::join!(pending.ready(), send);
         assert_eq!(channels(&sent), ["log", "state"]);
     }
 
