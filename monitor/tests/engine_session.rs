@@ -116,6 +116,11 @@ fn own_tables() {
     let (engine, session, view) = (engine(), session(), view_of(state(), 1));
     let ask = |sql: &str| one(run(&engine, &view, &session, sql, &[]).expect("query"));
     assert_eq!(ask("select name, role, term, version from pgquorum.replica"), "m1|leader|3|\\N");
+    // Replicas change while the state does not.
+    let mut changed = view.clone();
+    changed.replicas = std::sync::Arc::new(Vec::new());
+    let count = run(&engine, &changed, &session, "select count(*) from pgquorum.replica", &[]).expect("query");
+    assert_eq!(one(count), "0");
     assert_eq!(ask("select count(*) > 20 from pgautofailover.fsm where summary <> ''"), "t");
     assert_eq!(ask("select now()"), "2026-11-21 02:12:00+00");
     assert_eq!(ask("select now() - reporttime from pgautofailover.node where nodeid = 3"), "00:00:29.5");
@@ -175,4 +180,43 @@ fn a_steady_query_is_cheap() {
     let each = start.elapsed() / 200;
     println!("current_state of three nodes: {each:?}");
     assert!(each < Duration::from_millis(5), "{each:?}");
+}
+
+/// Prints figures; run with `--release -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn ten_thousand_events() {
+    let (engine, session) = (engine(), session());
+    let resident = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        status.lines().find(|l| l.starts_with("VmRSS")).map(str::to_string).unwrap_or_default()
+    };
+    let mut s = state();
+    let last = s.events.back().map(|e| failover::Event::clone(e)).expect("an event");
+    for id in 5..=10_000 {
+        let mut event = last.clone();
+        event.id = id;
+        event.event.description = format!("New state is reported by node 1 \"n1\" (127.0.0.1:15121): {id}");
+        s.events.push_back(event.into());
+    }
+    println!("before: {}", resident());
+    let sql = "select count(*) from pgautofailover.event where description like '%9999'";
+    let start = Instant::now();
+    run(&engine, &view_of(s.clone(), 1), &session, sql, &[]).expect("query");
+    println!("first query over 10,000 events: {:?}; {}", start.elapsed(), resident());
+    let mut event = last.clone();
+    event.id = 10_001;
+    s.events.push_back(event.into());
+    let view = view_of(s, 2);
+    let start = Instant::now();
+    run(&engine, &view, &session, sql, &[]).expect("query");
+    println!("after one more event: {:?}; {}", start.elapsed(), resident());
+    let start = Instant::now();
+    run(&engine, &view, &session, "select c.relname, count(*) from pg_class c join pg_attribute a on a.attrelid = c.oid group by 1", &[]).expect("query");
+    println!("first catalog query: {:?}; {}", start.elapsed(), resident());
+    let start = Instant::now();
+    for _ in 0..200 {
+        run(&engine, &view, &session, "select installed_version from pg_available_extensions where name = 'pgautofailover'", &[]).expect("query");
+    }
+    println!("version query, parsed each time: {:?}; {}", start.elapsed() / 200, resident());
 }

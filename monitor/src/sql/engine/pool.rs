@@ -159,12 +159,16 @@ impl Reader {
                 mirror::events(&connection, relation, &mut seen, view)?;
                 Filled::Events(Stamp::of(view), seen)
             }
-            Source::Mirror => {
+            Source::Mirror if relation.schema == "pgautofailover" => {
                 mirror::replace(&connection, relation, &mirror::rows(relation, view))?;
                 Filled::From(Stamp::of(view))
             }
-            Source::Session => {
-                let rows = content::rows(relation, self.functions, session, newer);
+            // The replicas come and go without a change of the state: their rows are compared.
+            Source::Mirror | Source::Session => {
+                let rows = match relation.source {
+                    Source::Mirror => mirror::rows(relation, view),
+                    _ => content::rows(relation, self.functions, session, newer),
+                };
                 match before {
                     Some(Filled::Rows(old)) if old == rows => Filled::Rows(old),
                     _ => {
