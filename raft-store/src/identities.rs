@@ -21,6 +21,20 @@ pub struct PeerFacts {
     pub cluster_versions: (u16, u16),
 }
 
+/// The store behind a connection, as its handshake named it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Store {
+    pub incarnation: Id16,
+    /// See [`Introduction::confirmed_at`].
+    pub confirmed_at: Option<u64>,
+}
+
+impl Store {
+    pub fn of(them: &Introduction) -> Store {
+        Store { incarnation: them.incarnation, confirmed_at: them.confirmed_at }
+    }
+}
+
 /// See the module's text.
 pub struct Identities {
     pub identity: Mutex<Identity>,
@@ -88,10 +102,12 @@ impl Identities {
             let me = lock(&self.identity);
             (me.id, me.name.clone(), me.incarnation)
         };
+        let confirmed = self.applied.bookkeeping.borrow().incarnations.get(&id) == Some(&incarnation);
         Introduction {
             id,
             name,
             incarnation,
+            confirmed_at: self.applied.index().filter(|_| confirmed),
             cluster_id: self.cluster_id(),
             software: self.software.clone(),
             cluster_versions: self.cluster_versions,
@@ -101,9 +117,15 @@ impl Identities {
         }
     }
 
-    /// May this store take part under this id, as far as we have applied?
-    pub fn admit(&self, id: u64, incarnation: &Id16) -> Result<(), String> {
-        self.applied.bookkeeping.borrow().admit(id, incarnation)
+    /// May this store take part under this id, as far as we have applied? A replica that is still
+    /// catching up knows old records, and must not refuse the very leader that it catches up from
+    /// because that one has rejoined since: a store that the records confirm at a later index than we
+    /// have applied is let in. An emptied store is confirmed nowhere.
+    pub fn admit(&self, id: u64, store: &Store) -> Result<(), String> {
+        match self.applied.bookkeeping.borrow().admit(id, &store.incarnation) {
+            Err(_) if store.confirmed_at > self.applied.index() => Ok(()),
+            verdict => verdict,
+        }
     }
 
     /// Checks what the other side of a handshake says. `expected` is the replica that should be there.
@@ -129,7 +151,7 @@ impl Identities {
                 short(&ours)
             )));
         }
-        self.admit(them.id, &them.incarnation).map_err(Refusal::WrongIncarnation)
+        self.admit(them.id, &Store::of(them)).map_err(Refusal::WrongIncarnation)
     }
 
     /// Remembers what a peer said.

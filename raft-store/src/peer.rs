@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::codec::Kind;
 use crate::frame::{self, MAX_FRAME, MAX_HELLO, PROTOCOL};
-use crate::identities::Identities;
+use crate::identities::{Identities, Store};
 use crate::tls::Stream;
 use crate::wire::{self, Hello, Purpose, Request, Response, Welcome};
 
@@ -75,7 +75,7 @@ struct Connection {
     started: Instant,
     /// Milliseconds after `started` at which a frame last arrived.
     heard: AtomicU64,
-    incarnation: crate::internal::Id16,
+    store: Store,
 }
 
 impl Connection {
@@ -200,7 +200,7 @@ impl Peer {
                     if !c.closed.load(Ordering::Acquire) {
                         // The records may have changed since the handshake (a rejoin).
                         if self.purpose == Purpose::Member
-                            && let Err(why) = self.identities.admit(self.id, &c.incarnation)
+                            && let Err(why) = self.identities.admit(self.id, &c.store)
                         {
                             c.close();
                             return Err(RequestError::Unreachable(why));
@@ -304,10 +304,10 @@ impl Peer {
         };
         self.identities.check(self.id, &intro, self.purpose).map_err(|r| r.text().to_string())?;
         self.identities.note_peer(&intro);
-        Ok(self.start(lane, stream, intro.incarnation))
+        Ok(self.start(lane, stream, Store::of(&intro)))
     }
 
-    fn start(self: &Arc<Self>, lane: Lane, stream: Box<dyn Stream>, incarnation: [u8; 16]) -> Arc<Connection> {
+    fn start(self: &Arc<Self>, lane: Lane, stream: Box<dyn Stream>, store: Store) -> Arc<Connection> {
         let (reader, writer) = tokio::io::split(stream);
         let (out, queue) = mpsc::channel(QUEUE);
         let connection = Arc::new(Connection {
@@ -318,7 +318,7 @@ impl Peer {
             close: watch::Sender::new(false),
             started: Instant::now(),
             heard: AtomicU64::new(0),
-            incarnation,
+            store,
         });
         let id = self.id;
         let c = connection.clone();

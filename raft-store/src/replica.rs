@@ -245,8 +245,10 @@ impl Replica {
         self.0.stop.send_replace(true);
         self.0.core.peers.stop();
         let _ = self.0.core.raft.shutdown().await;
-        // openraft's tasks let go of the log one by one.
         let limit = Instant::now() + Duration::from_secs(10);
+        // Our own tasks: one of them may be writing the identity file.
+        let _ = timeout_at(limit, self.0.stop.closed()).await;
+        // openraft's tasks let go of the log one by one.
         while !self.0.log.is_closed() && Instant::now() < limit {
             sleep(Duration::from_millis(5)).await;
         }

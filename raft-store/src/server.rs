@@ -14,8 +14,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::codec::Kind;
 use crate::frame::{self, FrameError, MAX_FRAME, MAX_HELLO, PROTOCOL};
-use crate::identities::Identities;
-use crate::internal::Id16;
+use crate::identities::{Identities, Store};
 use crate::peer::IDLE_LIMIT;
 use crate::tls::Stream;
 use crate::wire::{self, Hello, Purpose, Refusal, Request, Response, Welcome};
@@ -125,7 +124,7 @@ impl<D: Dispatch> Server<D> {
         drop(stranger);
         let Some((stream, hello)) = greeted else { return Ok(()) };
         tracing::debug!(peer = hello.from.id, %from, "connected");
-        self.requests(stream, hello.purpose, hello.from.id, hello.from.incarnation).await
+        self.requests(stream, hello.purpose, hello.from.id, Store::of(&hello.from)).await
     }
 
     /// `None`: the other side went away before it said anything (a port scan, a health probe).
@@ -184,7 +183,7 @@ impl<D: Dispatch> Server<D> {
         stream: Box<dyn Stream>,
         purpose: Purpose,
         peer: u64,
-        incarnation: Id16,
+        store: Store,
     ) -> Result<(), String> {
         let (reader, writer) = tokio::io::split(stream);
         let mut reader = BufReader::new(reader);
@@ -216,7 +215,7 @@ impl<D: Dispatch> Server<D> {
             let allowed = match purpose {
                 Purpose::Visitor => matches!(request, Request::Probe | Request::Rejoin(_)),
                 // Again at each request: the records may have changed since the handshake.
-                Purpose::Member => self.identities.admit(peer, &incarnation).is_ok(),
+                Purpose::Member => self.identities.admit(peer, &store).is_ok(),
             };
             if !allowed {
                 break Err(format!("replica {peer}: not admitted"));

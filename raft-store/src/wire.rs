@@ -22,6 +22,9 @@ pub struct Introduction {
     pub id: u64,
     pub name: String,
     pub incarnation: Id16,
+    /// Applied index at which this store finds its own incarnation in the records; `None` while it does
+    /// not. Whoever has applied less cannot judge it.
+    pub confirmed_at: Option<u64>,
     pub cluster_id: Option<Id16>,
     /// Release of the application, for people.
     pub software: String,

@@ -89,3 +89,27 @@ async fn clusters_do_not_mix() {
     a.stop_all().await;
     b.stop_all().await;
 }
+
+/// Whoever rejoins replays records from before the leader itself rejoined, and must not refuse the
+/// leader on their strength.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_after_the_other_rejoins_under_a_leader_that_rejoined() {
+    let mut c = Cluster::start(3, |_| {}).await;
+    c.write("a").await;
+    c.until("all recorded", |c| c.ids.iter().all(|i| c.r(*i).known_members() == 3)).await;
+    let first = c.leader().await;
+    for (turn, id) in [first].into_iter().chain(c.ids.clone().into_iter().filter(|id| *id != first)).enumerate() {
+        c.stop(id).await;
+        c.try_run(id, |cfg| cfg.rejoin = true).await.unwrap();
+        c.until("it is back", |c| !c.r(id).is_rejoining() && c.r(id).status().voters == [1, 2, 3]).await;
+        c.write("more").await;
+        c.until("it has everything", |c| c.entries(id).len() == turn + 2).await;
+        // The next one has to catch up from a leader with a new store.
+        if c.leader().await != id {
+            let leader = c.leader().await;
+            c.r(leader).transfer_leader(id, soon(5_000)).await.unwrap();
+            c.until("it leads", |c| c.r(id).status().leader == Some(id)).await;
+        }
+    }
+    c.stop_all().await;
+}
