@@ -290,6 +290,26 @@ impl MonitorClient {
         Ok(Registration { session, registered })
     }
 
+    /// The node that writes go to. While a failover is under way there may be none: an error.
+    pub async fn get_primary(&self, formation: &str, group: i32) -> Result<GroupNode, CallError> {
+        let sql = format!("SELECT * FROM pgautofailover.get_primary({}, {group})", literal(formation));
+        let row = one(self.read(&sql).await?)?;
+        Ok(GroupNode {
+            id: row.parse(0)?,
+            name: row.string(1)?,
+            host: row.string(2)?,
+            port: row.parse(3)?,
+            lsn: failover::Lsn::ZERO,
+            is_primary: true,
+        })
+    }
+
+    /// The standby that reported most WAL for an election; `None` outside of one.
+    pub async fn get_most_advanced_standby(&self, formation: &str, group: i32) -> Result<Option<GroupNode>, CallError> {
+        let sql = format!("SELECT * FROM pgautofailover.get_most_advanced_standby({}, {group})", literal(formation));
+        self.read(&sql).await?.first().map(group_node).transpose()
+    }
+
     pub async fn set_node_system_identifier(&self, id: i64, identifier: u64) -> Result<(), CallError> {
         let sql = format!("SELECT * FROM pgautofailover.set_node_system_identifier({id}, {identifier})");
         self.run(&sql, Repeat::Harmless).await.map(drop)

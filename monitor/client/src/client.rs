@@ -9,7 +9,7 @@ use tracing::debug;
 
 use crate::connect::{ConnectOptions, Connector, jittered};
 use crate::error::{CallError, ServerError};
-use crate::notification::StateStream;
+use crate::notification::{StateNotification, StateStream};
 use crate::rows::Row;
 use crate::session::Session;
 use crate::target::Target;
@@ -26,7 +26,9 @@ pub enum Repeat {
 /// The monitor, whichever replica answers. Calls go over one kept connection, one after another.
 pub struct MonitorClient {
     connector: Arc<Connector>,
-    kept: Mutex<Option<Session>>,
+    kept: Mutex<Option<Arc<Session>>>,
+    /// The kept session LISTENs to state changes.
+    listening: bool,
     notices: std::sync::Mutex<Vec<ServerError>>,
     /// The whole time of one call, reconnections included.
     patience: Duration,
@@ -40,6 +42,7 @@ impl MonitorClient {
         MonitorClient {
             connector: Arc::new(Connector::new(target, options)),
             kept: Mutex::new(None),
+            listening: false,
             notices: std::sync::Mutex::new(Vec::new()),
             patience,
             answer_patience: patience,
@@ -49,6 +52,13 @@ impl MonitorClient {
     /// Gives a single monitor only `answer_patience` before another one is asked, where that is harmless.
     pub fn with_answer_patience(mut self, answer_patience: Duration) -> MonitorClient {
         self.answer_patience = answer_patience.min(self.patience);
+        self
+    }
+
+    /// Has the kept session LISTEN to state changes, for [`MonitorClient::heard`]: a client that must
+    /// do with one connection.
+    pub fn listening(mut self) -> MonitorClient {
+        self.listening = true;
         self
     }
 
@@ -89,7 +99,7 @@ impl MonitorClient {
         loop {
             let session = match kept.take().filter(|session| !session.is_closed()) {
                 Some(session) => session,
-                None => self.connector.connect(deadline).await?,
+                None => Arc::new(self.connect(deadline).await?),
             };
             let left = deadline.saturating_duration_since(Instant::now());
             let patience = match repeat {
@@ -121,6 +131,48 @@ impl MonitorClient {
             debug!(%error, "asking again");
             sleep(jittered(pause)).await;
             pause = (pause * 2).min(Duration::from_millis(500));
+        }
+    }
+
+    async fn connect(&self, deadline: Instant) -> Result<Session, CallError> {
+        loop {
+            let session = self.connector.connect(deadline).await?;
+            if !self.listening {
+                return Ok(session);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            match session.query("LISTEN \"state\"", left.min(self.answer_patience)).await {
+                Ok(_) => return Ok(session),
+                Err(error) if !error.is_transient() || Instant::now() >= deadline => return Err(error),
+                Err(_) => self.connector.avoid(session.endpoint()),
+            }
+        }
+    }
+
+    /// The next state change that the kept session hears of; `None` when none came in time, or when
+    /// there is no session: the next call makes one. Calls may be made meanwhile.
+    pub async fn heard(&self, patience: Duration) -> Option<StateNotification> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let session = self.kept.lock().await.clone();
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Some(session) = session.filter(|session| !session.is_closed()) else {
+                sleep(left).await;
+                return None;
+            };
+            match session.listened(left).await {
+                Ok(Some(message)) if message.channel == "state" => {
+                    if let Some(state) = StateNotification::parse(&message.payload) {
+                        return Some(state);
+                    }
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => return None,
+                Err(_) => {
+                    sleep(left).await;
+                    return None;
+                }
+            }
         }
     }
 

@@ -1,0 +1,216 @@
+//! PostgreSQL's programs of one installation, and the control file.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use failover::Lsn;
+
+use super::command::Program;
+use crate::error::{KeeperError, Result};
+use crate::files;
+
+/// The directory with `pg_ctl`, `postgres`, `pg_basebackup`, ...
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installation {
+    pub bindir: PathBuf,
+}
+
+/// A short run of a program that touches no network and little data.
+const QUICK: Duration = Duration::from_secs(20);
+
+impl Installation {
+    /// From the path of `pg_ctl`.
+    pub fn of(pg_ctl: &Path) -> Result<Installation> {
+        let real = std::fs::canonicalize(pg_ctl)
+            .map_err(|error| KeeperError::pg_ctl(format!("{} is not usable: {error}", pg_ctl.display())))?;
+        let bindir = real.parent().unwrap_or(Path::new("/")).to_path_buf();
+        if !bindir.join("postgres").exists() {
+            return Err(KeeperError::pg_ctl(format!("there is no postgres beside {}", real.display())));
+        }
+        Ok(Installation { bindir })
+    }
+
+    /// `--pgctl`, else the one that PG_CONFIG names, else the one in PATH or in Debian's places.
+    pub fn find_pg_ctl() -> Result<PathBuf> {
+        if let Some(pg_config) = std::env::var_os("PG_CONFIG").filter(|v| !v.is_empty()) {
+            let said = std::process::Command::new(&pg_config)
+                .arg("--bindir")
+                .output()
+                .map_err(|error| KeeperError::arguments(format!("PG_CONFIG: cannot run it: {error}")))?;
+            let bindir = PathBuf::from(String::from_utf8_lossy(&said.stdout).trim());
+            return Ok(bindir.join("pg_ctl"));
+        }
+        let mut found: Vec<PathBuf> = Vec::new();
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+        for dir in std::env::split_paths(&path).chain(debian.map(|entry| entry.path().join("bin"))) {
+            if let Ok(real) = std::fs::canonicalize(dir.join("pg_ctl"))
+                && !found.contains(&real)
+            {
+                found.push(real);
+            }
+        }
+        match found.as_slice() {
+            [one] => Ok(one.clone()),
+            [] => Err(KeeperError::arguments("no pg_ctl was found in PATH: name it with --pgctl")),
+            many => {
+                let list: Vec<String> = many.iter().map(|p| p.display().to_string()).collect();
+                Err(KeeperError::arguments(format!("several pg_ctl were found: choose with --pgctl ({})", list.join(", "))))
+            }
+        }
+    }
+
+    pub fn program(&self, name: &str) -> Program {
+        Program::new(self.bindir.join(name))
+    }
+
+    /// The major version, such as 15.
+    pub async fn major_version(&self) -> Result<u32> {
+        let said = self.program("postgres").arg("--version").run(QUICK).await?.stdout;
+        // "postgres (PostgreSQL) 15.18 (Debian ...)", "postgres (PostgreSQL) 18beta1"
+        let version = said.split_whitespace().nth(2).unwrap_or("");
+        let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
+        let major: u32 = digits
+            .parse()
+            .map_err(|_| KeeperError::pg_ctl(format!("cannot tell the version from \"{}\"", said.trim())))?;
+        if major < 13 {
+            return Err(KeeperError::pg_ctl(format!("PostgreSQL {major} is not supported; 13 is the oldest that is")));
+        }
+        Ok(major)
+    }
+
+    /// Makes a new cluster. `trust` keeps upstream's open default; any other method closes it.
+    pub async fn initdb(&self, pgdata: &Path, auth: &str) -> Result<()> {
+        let auth_args: &[&str] = match auth {
+            "trust" => &["--auth=trust"],
+            _ => &["--auth-local=peer", "--auth-host=scram-sha-256"],
+        };
+        self.program("initdb")
+            .arg("--pgdata")
+            .arg(pgdata)
+            .arg("--encoding=UTF8")
+            .args(auth_args.iter().copied())
+            .run(Duration::from_secs(300))
+            .await
+            .map(drop)
+    }
+
+    /// Reads the control file.
+    pub async fn control_data(&self, pgdata: &Path) -> Result<ControlData> {
+        let said = self.program("pg_controldata").arg("--pgdata").arg(pgdata).run(QUICK).await?.stdout;
+        ControlData::parse(&said)
+    }
+}
+
+/// What matters of `pg_controldata`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlData {
+    pub system_identifier: u64,
+    pub state: String,
+    pub timeline: u32,
+    pub checkpoint: Lsn,
+    pub minimum_recovery: Lsn,
+    pub minimum_recovery_timeline: u32,
+    pub wal_log_hints: bool,
+    pub checksums: bool,
+    /// The four (and `wal_level`) that must not be lower on a standby than on its primary.
+    pub limits: Vec<(&'static str, u32)>,
+}
+
+/// Settings that a standby refuses to start with when they are lower than on its primary, as
+/// pg_controldata names them and as postgresql.conf does.
+const LIMITS: &[(&str, &str)] = &[
+    ("max_connections setting", "max_connections"),
+    ("max_worker_processes setting", "max_worker_processes"),
+    ("max_wal_senders setting", "max_wal_senders"),
+    ("max_prepared_xacts setting", "max_prepared_transactions"),
+    ("max_locks_per_xact setting", "max_locks_per_transaction"),
+];
+
+impl ControlData {
+    fn parse(text: &str) -> Result<ControlData> {
+        let get = |key: &str| {
+            text.lines()
+                .find_map(|line| line.split_once(':').filter(|(k, _)| *k == key).map(|(_, v)| v.trim()))
+                .ok_or_else(|| KeeperError::postgres(format!("pg_controldata does not tell \"{key}\"")))
+        };
+        let number = |key: &str| -> Result<u64> {
+            let value = get(key)?;
+            value.parse().map_err(|_| KeeperError::postgres(format!("pg_controldata: \"{key}\" is \"{value}\"")))
+        };
+        let lsn = |key: &str| -> Result<Lsn> {
+            let value = get(key)?;
+            value.parse().map_err(|()| KeeperError::postgres(format!("pg_controldata: \"{key}\" is \"{value}\"")))
+        };
+        let mut limits = Vec::new();
+        for (label, name) in LIMITS {
+            limits.push((*name, number(label)? as u32));
+        }
+        Ok(ControlData {
+            system_identifier: number("Database system identifier")?,
+            state: get("Database cluster state")?.to_string(),
+            timeline: number("Latest checkpoint's TimeLineID")? as u32,
+            checkpoint: lsn("Latest checkpoint location")?,
+            minimum_recovery: lsn("Minimum recovery ending location")?,
+            minimum_recovery_timeline: number("Min recovery ending loc's timeline")? as u32,
+            wal_log_hints: get("wal_log_hints setting")? == "on",
+            checksums: number("Data page checksum version")? > 0,
+            limits,
+        })
+    }
+
+    /// Its last stop was an orderly one.
+    pub fn is_clean(&self) -> bool {
+        self.state.starts_with("shut down")
+    }
+
+    /// pg_rewind can work on it.
+    pub fn can_rewind(&self) -> bool {
+        self.wal_log_hints || self.checksums
+    }
+}
+
+/// The first lines of `postmaster.pid`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PidFile {
+    pub pid: i32,
+    pub port: u16,
+    pub socket_dir: String,
+    /// `starting`, `stopping`, `ready`, `standby`; empty while it is being written.
+    pub status: String,
+}
+
+impl PidFile {
+    pub fn read(pgdata: &Path) -> Result<Option<PidFile>> {
+        let Some(text) = files::read_text(&pgdata.join("postmaster.pid"))? else { return Ok(None) };
+        let line = |at: usize| text.lines().nth(at).unwrap_or("").trim();
+        Ok(line(0).parse().ok().filter(|pid| *pid > 0).map(|pid| PidFile {
+            pid,
+            port: line(3).parse().unwrap_or(0),
+            socket_dir: line(4).to_string(),
+            status: line(7).to_string(),
+        }))
+    }
+
+    /// The process that the file names, when it is really a postmaster of this data directory: not a
+    /// zombie, not another program that got the number.
+    pub fn live(pgdata: &Path) -> Result<Option<PidFile>> {
+        let file = PidFile::read(pgdata)?;
+        Ok(file.filter(|f| crate::guardian::remains::is_postgres_of(f.pid, pgdata)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_data_of_15() {
+        let data = ControlData::parse(include_str!("../../tests/fixtures/controldata_15.txt")).unwrap();
+        assert!(data.system_identifier > 1 << 60);
+        assert_eq!((data.timeline, data.checksums, data.wal_log_hints), (1, false, false));
+        assert!(data.is_clean() && !data.can_rewind());
+        assert_eq!(data.limits[0], ("max_connections", 100));
+        assert!(ControlData::parse("nothing").unwrap_err().to_string().contains("does not tell"));
+    }
+}

@@ -1,0 +1,121 @@
+//! What PostgreSQL says about itself, in one query.
+
+use std::time::Duration;
+
+use failover::Lsn;
+
+use super::sql::{Sql, SqlError};
+
+/// Application names, and slots, of the nodes of a group: this and the node's id.
+pub const STANDBY_PREFIX: &str = "pgautofailover_standby_";
+
+/// A running PostgreSQL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    pub in_recovery: bool,
+    pub timeline: u32,
+    /// Standby: the end of what was received or replayed. Primary: the end of what was flushed.
+    pub lsn: Lsn,
+    pub system_identifier: u64,
+    pub version: u32,
+    /// The best `sync_state` among the group's standbys; empty when none streams.
+    pub sync_state: String,
+    /// Standbys of the group that stream.
+    pub streaming: u32,
+    /// Of these, those that a commit waits for (`sync` or `quorum`).
+    pub streaming_sync: u32,
+    pub synchronous_standby_names: String,
+    /// Whom a standby streams from, as `host:port`.
+    pub upstream: Option<String>,
+}
+
+/// Asked twice a second: catalog functions and views of shared memory only, no table is read.
+const QUERY: &str = "\
+select pg_is_in_recovery(), \
+ case when pg_is_in_recovery() \
+  then greatest((select received_tli from pg_stat_wal_receiver), c.timeline_id, r.min_recovery_end_timeline) \
+  else ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int end, \
+ case when pg_is_in_recovery() then greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) \
+  else pg_current_wal_flush_lsn() end, \
+ s.system_identifier, current_setting('server_version_num'), \
+ coalesce((select sync_state from pg_stat_replication \
+  where application_name like 'pgautofailover\\_standby\\_%' and state = 'streaming' \
+  order by array_position(array['quorum','sync','potential','async'], sync_state) limit 1), ''), \
+ (select count(*) from pg_stat_replication \
+  where application_name like 'pgautofailover\\_standby\\_%' and state = 'streaming'), \
+ (select count(*) from pg_stat_replication where application_name like 'pgautofailover\\_standby\\_%' \
+  and state = 'streaming' and sync_state in ('sync', 'quorum')), \
+ (select setting from pg_settings where name = 'synchronous_standby_names'), \
+ (select sender_host || ':' || sender_port from pg_stat_wal_receiver where status = 'streaming') \
+ from pg_control_system() s, pg_control_checkpoint() c, pg_control_recovery() r";
+
+/// The connection's own options override `default_transaction_read_only`, so that the value is read
+/// from the configuration files instead.
+const READ_ONLY: &str = "select setting from pg_file_settings where name = 'default_transaction_read_only' and applied";
+
+impl Facts {
+    pub async fn ask(sql: &Sql, patience: Duration) -> Result<Facts, SqlError> {
+        let rows = sql.query(QUERY, patience).await?;
+        let row = rows.first().ok_or_else(|| odd("no row"))?;
+        let text = |at: usize| row.try_get(at).ok().flatten().unwrap_or("");
+        Ok(Facts {
+            in_recovery: text(0) == "t",
+            timeline: text(1).parse().unwrap_or(0),
+            lsn: text(2).parse().unwrap_or(Lsn::ZERO),
+            system_identifier: text(3).parse().map_err(|_| odd("system identifier"))?,
+            version: text(4).parse().unwrap_or(0),
+            sync_state: text(5).to_string(),
+            streaming: text(6).parse().unwrap_or(0),
+            streaming_sync: text(7).parse().unwrap_or(0),
+            synchronous_standby_names: text(8).to_string(),
+            upstream: Some(text(9).to_string()).filter(|u| !u.is_empty()),
+        })
+    }
+
+    /// How many standbys a commit waits for; 0 when it waits for none.
+    pub fn required_sync(&self) -> u32 {
+        required_sync(&self.synchronous_standby_names)
+    }
+}
+
+fn odd(what: &str) -> SqlError {
+    SqlError::Unreachable(format!("unexpected answer ({what})"))
+}
+
+/// Is `default_transaction_read_only` on in the files, as after a promotion that is not finished?
+pub async fn is_read_only_by_default(sql: &Sql, patience: Duration) -> Result<bool, SqlError> {
+    Ok(sql.value(READ_ONLY, patience).await?.as_deref() == Some("on"))
+}
+
+/// The number in `ANY k (...)` or `FIRST k (...)`; a bare list or `k (...)` is FIRST as well.
+pub fn required_sync(names: &str) -> u32 {
+    let names = names.trim();
+    if names.is_empty() {
+        return 0;
+    }
+    let head = names.split('(').next().unwrap_or("");
+    if !names.contains('(') {
+        return 1;
+    }
+    head.split_whitespace().last().and_then(|word| word.parse().ok()).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::required_sync;
+
+    #[test]
+    fn required() {
+        for (names, k) in [
+            ("", 0),
+            ("ANY 1 (pgautofailover_standby_2)", 1),
+            ("ANY 2 (a, b, c)", 2),
+            ("FIRST 3 (a, b, c, d)", 3),
+            ("2 (a, b)", 2),
+            ("a, b", 1),
+            ("*", 1),
+        ] {
+            assert_eq!(required_sync(names), k, "{names}");
+        }
+    }
+}

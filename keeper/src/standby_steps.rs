@@ -1,0 +1,344 @@
+//! The steps of a standby: copying, rejoining, following, sealing, fetching.
+
+use std::time::Duration;
+
+use failover::Lsn;
+use tokio::time::{Instant, sleep};
+use tracing::{info, warn};
+
+use crate::error::{KeeperError, Result};
+use crate::postgres::facts::{Facts, STANDBY_PREFIX};
+use crate::postgres::standby::{self, Upstream};
+use crate::postgres::upstream::{self, Identity};
+use crate::postgres::{basebackup, kept, rewind, slots, start};
+use crate::state_file::InitStage;
+use crate::steps::{QUERY, Worker};
+
+/// How long a standby may take to begin streaming before the transition counts as failed.
+const STREAM: Duration = Duration::from_secs(15);
+
+impl Worker {
+    async fn primary(&self) -> Result<Upstream> {
+        let node = self.monitor.get_primary(&self.config.formation, self.group).await?;
+        if node.id == self.node_id {
+            return Err(KeeperError::monitor("the monitors name this node itself as the primary to follow"));
+        }
+        Ok(Upstream { id: node.id, host: node.host, port: node.port })
+    }
+
+    fn slot(&self) -> String {
+        slots::name_of(self.node_id)
+    }
+
+    /// A new standby.
+    pub(crate) async fn copy(&self) -> Result<()> {
+        let primary = self.primary().await?;
+        let source = upstream::identify(&self.config, &primary, self.node_id).await?;
+        if !upstream::has_slot(&self.config, &primary, self.node_id, &self.slot()).await? {
+            return Err(KeeperError::postgres(format!(
+                "node {} has not created the replication slot {} yet",
+                primary.id,
+                self.slot()
+            )));
+        }
+        basebackup::finish_swap(&self.config)?;
+        if self.config.pgdata.join("PG_VERSION").exists() {
+            let control = self.installation()?.control_data(&self.config.pgdata).await?;
+            if control.system_identifier != source.system_identifier {
+                return Err(KeeperError::fatal(format!(
+                    "{} belongs to another cluster: its system identifier is {}, that of the group's primary is {}. \
+                     Move it away, or drop this node and create it with another --pgdata",
+                    self.config.pgdata.display(),
+                    control.system_identifier,
+                    source.system_identifier
+                )));
+            }
+            if InitStage::load(&self.paths.init)? == Some(InitStage::Empty) && standby::is_standby(&self.config.pgdata) {
+                info!("the copy of the primary is in place already");
+                return self.become_follower(&primary, false).await;
+            }
+            info!("{} belongs to this group: using it", self.config.pgdata.display());
+            return self.rejoin_from(&primary, &source).await;
+        }
+        self.copy_from(&primary, true).await
+    }
+
+    pub(crate) async fn copy_standby(&self) -> Result<()> {
+        basebackup::finish_swap(&self.config)?;
+        if self.config.pgdata.join("PG_VERSION").exists() {
+            return Ok(());
+        }
+        let node = self.monitor.get_most_advanced_standby(&self.config.formation, self.group).await?;
+        let node = node.ok_or_else(|| KeeperError::monitor("no standby has reported its LSN yet"))?;
+        let from = Upstream { id: node.id, host: node.host, port: node.port };
+        upstream::identify(&self.config, &from, self.node_id).await?;
+        self.copy_from(&from, false).await
+    }
+
+    async fn copy_from(&self, from: &Upstream, with_slot: bool) -> Result<()> {
+        start::stop(&self.config, &self.guardian).await?;
+        let slot = self.slot();
+        basebackup::run(&self.config, &self.paths, from, self.node_id, with_slot.then_some(slot.as_str())).await?;
+        self.become_follower(from, true).await
+    }
+
+    /// The files of a stopped standby of `from`.
+    async fn become_follower(&self, from: &Upstream, anew: bool) -> Result<()> {
+        standby::signal(&self.config.pgdata)?;
+        standby::clean_auto_conf(&self.config.pgdata)?;
+        self.configure(anew).await?;
+        standby::follow(&self.config, Some(from), self.node_id).map(drop)
+    }
+
+    /// A node that was somebody else comes back.
+    pub(crate) async fn rejoin(&self) -> Result<()> {
+        let primary = self.primary().await?;
+        let source = upstream::identify(&self.config, &primary, self.node_id).await?;
+        self.rejoin_from(&primary, &source).await
+    }
+
+    async fn rejoin_from(&self, primary: &Upstream, source: &Identity) -> Result<()> {
+        start::stop(&self.config, &self.guardian).await?;
+        basebackup::finish_swap(&self.config)?;
+        if !self.config.pgdata.join("PG_VERSION").exists() {
+            warn!("there is no cluster in {}: copying the primary", self.config.pgdata.display());
+            return self.copy_from(primary, true).await;
+        }
+        self.await_checkpoint(primary, source).await?;
+        match rewind::run(&self.config, &self.paths, primary, self.node_id).await {
+            Ok(_) => {}
+            // Another cluster's data is nobody's to overwrite.
+            Err(error) if error.exit == crate::error::Exit::BadState => return Err(error),
+            Err(error) => {
+                warn!("{error}: copying the primary instead");
+                return self.copy_from(primary, true).await;
+            }
+        }
+        kept::restore(&self.config, &self.paths)?;
+        self.become_follower(primary, false).await
+    }
+
+    /// pg_rewind reads the source's timeline from its control file, which a promotion changes only with
+    /// its first checkpoint.
+    async fn await_checkpoint(&self, primary: &Upstream, source: &Identity) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let on_disk = upstream::checkpoint_timeline(&self.config, primary, self.node_id).await?;
+            if on_disk >= source.timeline {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(KeeperError::postgres(format!(
+                    "node {} has made no checkpoint on timeline {} yet",
+                    primary.id, source.timeline
+                )));
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Follows the primary, by a reload when possible: `primary_conninfo` takes no restart since 13.
+    pub(crate) async fn follow(&self) -> Result<()> {
+        let primary = self.primary().await?;
+        let source = upstream::identify(&self.config, &primary, self.node_id).await?;
+        if start::postmaster(&self.config, &self.guardian).await?.is_none() {
+            standby::signal(&self.config.pgdata)?;
+            start::ensure_running(&self.config, &self.guardian).await?;
+        }
+        let facts = Facts::ask(&self.sql().await?, QUERY).await?;
+        if source.system_identifier != facts.system_identifier {
+            return Err(KeeperError::fatal(format!(
+                "node {} ({}:{}) belongs to another cluster (system identifier {}, ours is {})",
+                primary.id, primary.host, primary.port, source.system_identifier, facts.system_identifier
+            )));
+        }
+        let history = upstream::history(&self.config, &primary, self.node_id, source.timeline).await?;
+        if !facts.in_recovery || !upstream::can_follow(facts.timeline, facts.lsn, &source, &history) {
+            warn!(
+                "this node (timeline {}, {}{}) cannot simply follow node {} (timeline {}, {})",
+                facts.timeline,
+                facts.lsn,
+                if facts.in_recovery { "" } else { ", out of recovery" },
+                primary.id,
+                source.timeline,
+                source.lsn
+            );
+            self.rejoin_from(&primary, &source).await?;
+            standby::signal(&self.config.pgdata)?;
+            return Ok(start::ensure_running(&self.config, &self.guardian).await?);
+        }
+        standby::signal(&self.config.pgdata)?;
+        self.drop_foreign_upstream().await?;
+        if standby::follow(&self.config, Some(&primary), self.node_id)? {
+            info!("following node {} ({}:{})", primary.id, primary.host, primary.port);
+        }
+        start::reload(&self.config).await
+    }
+
+    /// An upstream in `postgresql.auto.conf` would win over our file.
+    async fn drop_foreign_upstream(&self) -> Result<()> {
+        if standby::auto_conf_has_upstream(&self.config.pgdata)? {
+            let sql = self.sql().await?;
+            for name in ["primary_conninfo", "primary_slot_name", "recovery_target_timeline"] {
+                sql.query(&format!("alter system reset {name}"), QUERY).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// On the primary's timeline, and streaming.
+    pub(crate) async fn verify(&self) -> Result<()> {
+        let primary = self.primary().await?;
+        let source = upstream::identify(&self.config, &primary, self.node_id).await?;
+        let sql = self.sql().await?;
+        let deadline = Instant::now() + STREAM;
+        loop {
+            let facts = Facts::ask(&sql, QUERY).await?;
+            if facts.upstream.is_some() && facts.timeline == source.timeline {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(KeeperError::postgres(format!(
+                    "this standby (timeline {}, {}) does not stream from node {} (timeline {}): {}",
+                    facts.timeline,
+                    facts.lsn,
+                    primary.id,
+                    source.timeline,
+                    start::last_words(&self.config)
+                )));
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// A standby that should stream and does not: finds out why, and mends what is this node's to mend.
+    pub(crate) async fn repair(&self) -> Result<()> {
+        let primary = self.primary().await?;
+        let source = upstream::identify(&self.config, &primary, self.node_id).await?;
+        if !upstream::has_slot(&self.config, &primary, self.node_id, &self.slot()).await? {
+            return Err(KeeperError::postgres(format!(
+                "the replication slot {} is missing on node {}, whose keeper should create it",
+                self.slot(),
+                primary.id
+            )));
+        }
+        let words = start::last_words(&self.config);
+        if words.contains("has already been removed") {
+            warn!("the primary has recycled WAL that this standby needs: copying it anew");
+            self.copy_from(&primary, true).await?;
+            return Ok(start::ensure_running(&self.config, &self.guardian).await?);
+        }
+        info!("this standby does not stream from node {} (timeline {}): {words}", primary.id, source.timeline);
+        self.follow().await
+    }
+
+    /// THE SEAL (the monitors read the LSN only after it). The file makes it hold through restarts; it
+    /// is complete when no walreceiver is left and local WAL is replayed to its end.
+    pub(crate) async fn seal(&self) -> Result<()> {
+        if start::postmaster(&self.config, &self.guardian).await?.is_some() {
+            start::wait_ready(&self.config, &self.guardian).await?;
+            if !Facts::ask(&self.sql().await?, QUERY).await?.in_recovery {
+                // Promoted already, and now the monitors want an election after all.
+                start::stop(&self.config, &self.guardian).await?;
+            }
+        }
+        standby::signal(&self.config.pgdata)?;
+        standby::follow(&self.config, None, self.node_id)?;
+        if start::postmaster(&self.config, &self.guardian).await?.is_some() {
+            self.drop_foreign_upstream().await?;
+            start::reload(&self.config).await?;
+        } else {
+            standby::clean_auto_conf(&self.config.pgdata)?;
+            start::ensure_running(&self.config, &self.guardian).await?;
+        }
+        self.await_sealed().await
+    }
+
+    async fn await_sealed(&self) -> Result<()> {
+        let sql = self.sql().await?;
+        let reload = Instant::now() + Duration::from_secs(20);
+        let mut last = (Lsn::ZERO, Instant::now());
+        loop {
+            // "recovery has nothing left to read": the names of the wait are those of 13 to 17.
+            let rows = sql
+                .query(
+                    "select current_setting('primary_conninfo'), (select count(*) from pg_stat_wal_receiver), \
+                     coalesce((select wait_event from pg_stat_activity where backend_type = 'startup'), ''), \
+                     pg_last_wal_replay_lsn()",
+                    QUERY,
+                )
+                .await?;
+            let text = |at: usize| rows.first().and_then(|row| row.try_get(at).ok().flatten()).unwrap_or("");
+            let alone = text(0).is_empty() && text(1) == "0";
+            let drained = matches!(text(2), "RecoveryWalStream" | "RecoveryRetrieveRetryInterval");
+            if alone && drained {
+                return Ok(());
+            }
+            let replayed = text(3).parse().unwrap_or(Lsn::ZERO);
+            if replayed != last.0 {
+                last = (replayed, Instant::now());
+            }
+            if !alone && Instant::now() > reload {
+                return Err(KeeperError::postgres(
+                    "PostgreSQL still follows an upstream after a reload: is primary_conninfo set in postgresql.conf? \
+                     The keeper owns it; remove it there",
+                ));
+            }
+            if last.1.elapsed() > Duration::from_secs(60) {
+                return Err(KeeperError::postgres(format!("replay of local WAL stands still at {replayed}")));
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// What the most advanced standby has, and no more.
+    pub(crate) async fn fetch_wal(&self) -> Result<()> {
+        let node = self.monitor.get_most_advanced_standby(&self.config.formation, self.group).await?;
+        let Some(node) = node.filter(|node| node.id != self.node_id) else {
+            info!("no other standby has more WAL than this node");
+            return Ok(());
+        };
+        let from = Upstream { id: node.id, host: node.host, port: node.port };
+        upstream::identify(&self.config, &from, self.node_id).await?;
+        let target = node.lsn;
+        info!("fetching WAL up to {target} from node {} ({}:{})", from.id, from.host, from.port);
+        standby::signal(&self.config.pgdata)?;
+        standby::follow(&self.config, Some(&from), self.node_id)?;
+        start::ensure_running(&self.config, &self.guardian).await?;
+        start::reload(&self.config).await?;
+        let sql = self.sql().await?;
+        let mut last = (Lsn::ZERO, Instant::now());
+        loop {
+            let text = sql.value("select pg_last_wal_replay_lsn()", QUERY).await?.unwrap_or_default();
+            let replayed = text.parse().unwrap_or(Lsn::ZERO);
+            if replayed >= target {
+                break;
+            }
+            if replayed != last.0 {
+                last = (replayed, Instant::now());
+            }
+            if last.1.elapsed() > self.config.timeouts.prepare_promotion_catchup {
+                return Err(KeeperError::postgres(format!(
+                    "no WAL has come from node {} for {} s; {replayed} of {target} is replayed ({})",
+                    from.id,
+                    last.1.elapsed().as_secs(),
+                    start::last_words(&self.config)
+                )));
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        self.seal().await
+    }
+
+    pub(crate) async fn become_standby(&self) -> Result<()> {
+        start::stop(&self.config, &self.guardian).await?;
+        standby::follow(&self.config, None, self.node_id)?;
+        standby::clean_auto_conf(&self.config.pgdata)?;
+        standby::signal(&self.config.pgdata)
+    }
+
+    /// The application name that this node streams under.
+    pub fn application_name(&self) -> String {
+        format!("{STANDBY_PREFIX}{}", self.node_id)
+    }
+}
