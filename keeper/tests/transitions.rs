@@ -108,3 +108,15 @@ fn rows_fit_the_states_they_lead_to() {
         }
     }
 }
+
+/// The monitors hold the same edges to see which goals a keeper can reach.
+#[test]
+fn the_monitors_know_the_same_edges() {
+    use failover::Generation;
+    for from in NodeState::ALL {
+        for to in NodeState::ALL {
+            let known = failover::edges::has_edge(Generation::Pgquorum, *from, *to);
+            assert_eq!(transitions::steps(*from, *to).is_some(), known, "{from} -> {to}");
+        }
+    }
+}

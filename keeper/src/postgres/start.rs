@@ -76,18 +76,33 @@ pub async fn postmaster(config: &Config, guardian: &Guardian) -> Result<Option<i
     }
 }
 
+/// What a standby says that has less than its primary of what [`limits`] is about.
+const TOO_LOW: &str = "insufficient parameter settings";
+
 /// Starts PostgreSQL unless it runs, and waits until it lets us in.
 pub async fn ensure_running(config: &Config, guardian: &Guardian) -> std::result::Result<(), StartError> {
+    match start(config, guardian, Vec::new()).await {
+        Err(StartError::Died(text)) if text.contains(TOO_LOW) => {
+            let install = Installation::of(&config.pg_ctl)?;
+            start(config, guardian, limits(config, &install).await).await
+        }
+        other => other,
+    }
+}
+
+async fn start(config: &Config, guardian: &Guardian, extra: Vec<String>) -> std::result::Result<(), StartError> {
     if postmaster(config, guardian).await?.is_none() {
         check_data_directory(&config.pgdata)?;
         let install = Installation::of(&config.pg_ctl)?;
         let log = config.pgdata.join("startup.log");
         // Its beginning is what tells why a start failed.
-        let _ = std::fs::write(&log, b"");
+        if let Err(error) = std::fs::write(&log, b"") {
+            return Err(StartError::Died(format!("cannot write {}: {error}", log.display())));
+        }
         let mut args = vec!["-D".to_string(), config.pgdata.display().to_string()];
         args.extend(["-p".to_string(), config.port.to_string()]);
         args.extend(["-h".to_string(), config.listen_addresses.clone()]);
-        args.extend(limits(config, &install).await);
+        args.extend(extra);
         let program = install.bindir.join("postgres");
         guardian.ask(&Request::Start { program, args, log }).await?;
     }
@@ -199,7 +214,7 @@ pub fn last_words(config: &Config) -> String {
     let mut lines: Vec<String> = Vec::new();
     for path in [Some(config.pgdata.join("startup.log")), newest()].into_iter().flatten() {
         let text = crate::files::read_text(&path).ok().flatten().unwrap_or_default();
-        let telling = |line: &&str| ["FATAL", "PANIC", "ERROR", "could not", "HINT"].iter().any(|w| line.contains(w));
+        let telling = |line: &&str| ["FATAL", "PANIC", "ERROR", "could not", "HINT", TOO_LOW].iter().any(|w| line.contains(w));
         let found: Vec<&str> = text.lines().filter(telling).collect();
         lines.extend(found.iter().rev().take(3).rev().map(|line| line.to_string()));
     }
