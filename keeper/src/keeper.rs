@@ -442,6 +442,13 @@ impl Keeper {
             return Ok(());
         }
         let Some(facts) = &seen.facts else {
+            // A standby's data can be had again from the primary; a primary's cannot.
+            if self.must_stream() && seen.postmaster.is_none() && !self.worker.config.pgdata.join("PG_VERSION").exists() {
+                error!("there is no cluster in {} any more", self.worker.config.pgdata.display());
+                let worker = self.worker.clone();
+                self.job = Some(Job::start(Kind::Upkeep("repair"), async move { worker.restore_standby().await }));
+                return Ok(());
+            }
             if let Some((_, attempts)) = &mut self.down {
                 *attempts += 1;
                 info!("PostgreSQL is down in state {}: starting it (attempt {attempts})", self.state.current);

@@ -211,6 +211,12 @@ impl Worker {
         }
     }
 
+    /// The data directory of a standby is gone: a new copy takes its place.
+    pub(crate) async fn restore_standby(&self) -> Result<()> {
+        self.rejoin().await?;
+        Ok(start::ensure_running(&self.config, &self.guardian).await?)
+    }
+
     /// A standby that should stream and does not: finds out why, and mends what is this node's to mend.
     pub(crate) async fn repair(&self) -> Result<()> {
         let primary = self.primary().await?;

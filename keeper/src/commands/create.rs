@@ -160,6 +160,9 @@ async fn register(args: &CreatePostgres, paths: &Paths, stage: Option<InitStage>
         replication_quorum: args.replication_quorum,
         cluster: "default".to_string(),
     };
+    if stage == InitStage::Empty {
+        replace_reinstalled(&client, &config).await?;
+    }
     let registration = patient_register(&client, &request).await?;
     let assignment = &registration.registered.assignment;
     let (id, goal) = (assignment.id, assignment.state);
@@ -204,6 +207,50 @@ async fn patient_register(client: &MonitorClient, request: &RegistrationRequest)
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(std::time::Duration::from_secs(5));
     }
+}
+
+/// As long as a registered node must have been silent to be taken for one that was reinstalled.
+const SILENT: f64 = 10.0;
+
+/// This machine was reinstalled: the monitors still have the node of the same name, host and port,
+/// nobody reports for it, and there is no data here. It is replaced, unless it is the primary: then
+/// the data that is gone was the group's, and a person decides.
+async fn replace_reinstalled(client: &MonitorClient, config: &Config) -> Result<()> {
+    let rows = client.current_state(&config.formation, None).await?;
+    let same = |row: &&monitor_client::NodeRow| {
+        row.name == config.name && row.host == config.hostname && row.port == config.port
+    };
+    let Some(old) = rows.iter().find(same) else { return Ok(()) };
+    if old.report_lag.is_none_or(|lag| lag < SILENT) {
+        return Err(KeeperError::state(format!(
+            "node {} \"{}\" at {}:{} is registered and has reported {:.0} s ago: is its keeper running, with files \
+             under another HOME? If this machine was just reinstalled, run the command again in a few seconds",
+            old.id,
+            old.name,
+            old.host,
+            old.port,
+            old.report_lag.unwrap_or(0.0)
+        )));
+    }
+    if old.goal.belongs_to_primary() || old.reported.belongs_to_primary() {
+        return Err(KeeperError::state(format!(
+            "node {} \"{}\" is registered as the primary ({}), and there is no data in {}. If the data is lost, \
+             drop the node first: pgquorum drop node --name {} --force",
+            old.id,
+            old.name,
+            old.goal,
+            config.pgdata.display(),
+            old.name
+        )));
+    }
+    warn!(
+        "node {} \"{}\" is registered, has been silent for {:.0} s, and has no data here: replacing it by a new node",
+        old.id,
+        old.name,
+        old.report_lag.unwrap_or(0.0)
+    );
+    client.remove_node(&config.formation, &old.name, true).await?;
+    Ok(())
 }
 
 fn explain(error: CallError, request: &RegistrationRequest) -> KeeperError {

@@ -238,6 +238,21 @@ impl World {
         self.reap(&mut child)
     }
 
+    /// Has the keeper ended by itself? Its status is collected then.
+    pub fn has_ended(&mut self, at: usize) -> bool {
+        let ended = self.nodes[at].keeper.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some());
+        if ended {
+            self.nodes[at].keeper = None;
+        }
+        ended
+    }
+
+    /// Takes charge of a keeper that was started by a command of its own.
+    pub fn adopt_keeper(&mut self, at: usize, child: Child) {
+        assert!(self.nodes[at].keeper.is_none());
+        self.nodes[at].keeper = Some(child);
+    }
+
     fn reap(&self, child: &mut Child) -> i32 {
         let deadline = Instant::now() + PATIENCE;
         loop {
