@@ -26,7 +26,8 @@ fn main() {
 }
 
 async fn run(command: &str, args: &[String]) -> Result<()> {
-    let value = |name: &str| args.iter().position(|a| a == name).and_then(|at| args.get(at + 1)).cloned();
+    // The last word wins.
+    let value = |name: &str| args.iter().rposition(|a| a == name).and_then(|at| args.get(at + 1)).cloned();
     let flag = |name: &str| args.iter().any(|a| a == name);
     let pgdata = PathBuf::from(value("--pgdata").unwrap_or_default());
     match command {

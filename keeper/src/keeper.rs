@@ -443,7 +443,7 @@ impl Keeper {
         }
         let Some(facts) = &seen.facts else {
             // A standby's data can be had again from the primary; a primary's cannot.
-            if self.must_stream() && seen.postmaster.is_none() && !self.worker.config.pgdata.join("PG_VERSION").exists() {
+            if self.must_stream() && !self.worker.config.pgdata.join("PG_VERSION").exists() {
                 error!("there is no cluster in {} any more", self.worker.config.pgdata.display());
                 let worker = self.worker.clone();
                 self.job = Some(Job::start(Kind::Upkeep("repair"), async move { worker.restore_standby().await }));

@@ -6,7 +6,7 @@ use failover::Lsn;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-use crate::error::{KeeperError, Result};
+use crate::error::{Exit, KeeperError, Result};
 use crate::postgres::facts::{Facts, STANDBY_PREFIX};
 use crate::postgres::standby::{self, Upstream};
 use crate::postgres::upstream::{self, Identity};
@@ -107,8 +107,8 @@ impl Worker {
         self.await_checkpoint(primary, source).await?;
         match rewind::run(&self.config, &self.paths, primary, self.node_id).await {
             Ok(_) => {}
-            // Another cluster's data is nobody's to overwrite.
-            Err(error) if error.exit == crate::error::Exit::BadState => return Err(error),
+            // Another cluster's data is nobody's to overwrite; a broken file waits for its author.
+            Err(error) if matches!(error.exit, Exit::BadState | Exit::BadConfig) => return Err(error),
             Err(error) => {
                 warn!("{error}: copying the primary instead");
                 return self.copy_from(primary, true).await;
@@ -141,6 +141,9 @@ impl Worker {
     pub(crate) async fn follow(&self) -> Result<()> {
         let primary = self.primary().await?;
         let source = upstream::identify(&self.config, &primary, self.node_id).await?;
+        if !self.config.pgdata.join("PG_VERSION").exists() {
+            self.rejoin_from(&primary, &source).await?;
+        }
         if start::postmaster(&self.config, &self.guardian).await?.is_none() {
             standby::signal(&self.config.pgdata)?;
             start::ensure_running(&self.config, &self.guardian).await?;
@@ -190,6 +193,12 @@ impl Worker {
     pub(crate) async fn verify(&self) -> Result<()> {
         let primary = self.primary().await?;
         let source = upstream::identify(&self.config, &primary, self.node_id).await?;
+        let history = upstream::history(&self.config, &primary, self.node_id, source.timeline).await?;
+        let facts = Facts::ask(&self.sql().await?, QUERY).await?;
+        if !facts.in_recovery || !upstream::can_follow(facts.timeline, facts.lsn, &source, &history) {
+            // Promoted by hand, for one.
+            self.follow().await?;
+        }
         let sql = self.sql().await?;
         let deadline = Instant::now() + STREAM;
         loop {
@@ -198,8 +207,9 @@ impl Worker {
                 return Ok(());
             }
             if Instant::now() > deadline {
+                self.repair().await?;
                 return Err(KeeperError::postgres(format!(
-                    "this standby (timeline {}, {}) does not stream from node {} (timeline {}): {}",
+                    "this standby (timeline {}, {}) did not stream from node {} (timeline {}): {}",
                     facts.timeline,
                     facts.lsn,
                     primary.id,

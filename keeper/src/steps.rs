@@ -112,7 +112,11 @@ impl Worker {
             Step::ForgetUpstream => self.forget_upstream().await,
             Step::ClearSyncNames => self.set_sync_names("").await,
             Step::HoldCommits => {
-                let names: Vec<String> = self.known_siblings().iter().map(|node| slots::name_of(node.id)).collect();
+                let mut siblings = self.known_siblings();
+                if siblings.is_empty() {
+                    siblings = self.monitor.get_other_nodes(self.node_id).await?;
+                }
+                let names: Vec<String> = siblings.iter().map(|node| slots::name_of(node.id)).collect();
                 match names.is_empty() {
                     true => Ok(()),
                     false => self.set_sync_names(&format!("ANY 1 ({})", names.join(", "))).await,

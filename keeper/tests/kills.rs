@@ -83,6 +83,40 @@ fn postmaster_and_guardian() {
     assert_eq!(writer.lost(&world, primary), 0);
 }
 
+/// Neither the monitors nor a standby: whoever is left in the dark stops by itself, and serves again as
+/// soon as the monitors say that it still is the primary.
+#[test]
+fn cut_off_from_everybody() {
+    if !has_stock_monitor() {
+        return;
+    }
+    let mut world = world_of_two("cut-off");
+    let set = ["--key", "timeout.network_partition_timeout", "--value", "4"];
+    assert!(world.command(0, "config-set").args(set).status().unwrap().success());
+    assert!(world.command(0, "reload").status().unwrap().success());
+    let writer = Writer::start(&world);
+
+    // The monitor alone: nothing happens.
+    let monitor = postgres_of(&world.root.join("monitor"));
+    monitor.iter().for_each(|pid| world.signal(*pid, Signal::SIGSTOP));
+    let postmaster = world.postmaster_pid(0);
+    let cut = Instant::now();
+    while cut.elapsed() < Duration::from_secs(7) {
+        writer.expect_more(&world, 10);
+    }
+    assert_eq!(world.postmaster_pid(0), postmaster, "a primary with its standby needs no monitor");
+
+    // The standby, too.
+    world.crash(1);
+    no_postgres(&world, 0, Duration::from_secs(12), "cut off for 4 s, PostgreSQL stopped");
+    assert!(world.log(0).contains("this primary may have been replaced"), "{}", world.log(0));
+    postgres_of(&world.root.join("monitor")).iter().for_each(|pid| world.signal(*pid, Signal::SIGCONT));
+    world.eventually("it serves again", || world.postmaster_pid(0));
+    world.start(1, &[]);
+    let primary = world.settle_all(2);
+    assert_eq!(writer.lost(&world, primary), 0);
+}
+
 #[test]
 fn keeper_and_all_together() {
     if !has_stock_monitor() {

@@ -94,6 +94,11 @@ async fn recover(config: &Config, install: &Installation, control: &ControlData)
         .arg("template1")
         .run(LONG)
         .await
+        .map_err(|error| match error.message.contains("configuration file") {
+            // Somebody's mistake in a file is no reason to copy everything anew.
+            true => KeeperError::config(error.message),
+            false => error,
+        })
         .map_err(|error| error.while_doing("crash recovery"))?;
     install.control_data(&config.pgdata).await
 }

@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use super::control::{Installation, PidFile};
+use super::facts::Facts;
 use super::sql::{LocalServer, Sql, SqlError};
 use super::standby;
 use crate::boottime::BootTime;
@@ -160,7 +161,12 @@ pub async fn wait_ready(config: &Config, guardian: &Guardian) -> std::result::Re
     let mut pause = Duration::from_millis(10);
     loop {
         let error = match Sql::connect(&LocalServer::of(config), ATTEMPT).await {
-            Ok(_) => return Ok(()),
+            // Without its files it still lets people in, and can do nothing for them.
+            Ok(sql) => match Facts::ask(&sql, ATTEMPT).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.is_starting() => error,
+                Err(error) => return Err(StartError::Other(format!("PostgreSQL runs but does not work: {error}"))),
+            },
             // It runs and answers; that it will not let us in is another matter.
             Err(SqlError::Server { code, message }) if !matches!(code.as_str(), "57P03" | "57P01") => {
                 return match code.as_str() {
@@ -214,9 +220,13 @@ pub fn last_words(config: &Config) -> String {
     let mut lines: Vec<String> = Vec::new();
     for path in [Some(config.pgdata.join("startup.log")), newest()].into_iter().flatten() {
         let text = crate::files::read_text(&path).ok().flatten().unwrap_or_default();
-        let telling = |line: &&str| ["FATAL", "PANIC", "ERROR", "could not", "HINT", TOO_LOW].iter().any(|w| line.contains(w));
+        let telling = |line: &&str| {
+            ["FATAL", "PANIC", "ERROR", "could not", TOO_LOW].iter().any(|word| line.contains(word))
+                // What others were told while it started or stopped.
+                && !line.contains("the database system is")
+        };
         let found: Vec<&str> = text.lines().filter(telling).collect();
-        lines.extend(found.iter().rev().take(3).rev().map(|line| line.to_string()));
+        lines.extend(found.iter().rev().take(5).rev().map(|line| line.to_string()));
     }
     match lines.is_empty() {
         true => format!("see {}/startup.log", config.pgdata.display()),
