@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
+use crate::node_args::{ConfigVerb, CreatePostgres, ShowFile};
+
 /// Automated failover for PostgreSQL with replicated monitors.
 #[derive(Parser)]
 #[command(name = "pgquorum", version, propagate_version = true, max_term_width = 100)]
@@ -20,7 +22,7 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 pub enum Verb {
-    /// Create a monitor or a formation
+    /// Create a monitor, a PostgreSQL node or a formation
     #[command(subcommand)]
     Create(Create),
     /// Drop a node or a formation
@@ -44,13 +46,16 @@ pub enum Verb {
     /// Have the monitors fail over, now
     #[command(subcommand)]
     Perform(Perform),
-    /// Run the monitor of a data directory in the foreground
+    /// Check, read or change the configuration of a PostgreSQL node of this machine
+    #[command(subcommand)]
+    Config(ConfigVerb),
+    /// Run the monitor or the node of a data directory in the foreground
     Run(RunArgs),
-    /// Stop the monitor of a data directory
+    /// Stop the monitor or the node of a data directory
     Stop(StopArgs),
-    /// Have the monitor of a data directory read its configuration again
+    /// Have the monitor or the node of a data directory read its configuration again
     Reload(DataDir),
-    /// Tell whether the monitor of a data directory runs
+    /// Tell whether the monitor or the node of a data directory runs
     Status(StatusArgs),
     /// Print the release and the API version
     Version(JsonArgs),
@@ -121,6 +126,8 @@ pub struct WaitArgs {
 pub enum Create {
     /// Initialise a monitor: one of several replicas, or one alone
     Monitor(Box<CreateMonitor>),
+    /// Make a PostgreSQL node, the first one or a standby; killed at any point, the same command goes on
+    Postgres(Box<CreatePostgres>),
     /// Create a formation
     Formation(CreateFormation),
 }
@@ -128,7 +135,11 @@ pub enum Create {
 impl Create {
     /// It stays in the foreground as a service.
     pub fn runs(&self) -> bool {
-        matches!(self, Create::Monitor(args) if args.run)
+        match self {
+            Create::Monitor(args) => args.run,
+            Create::Postgres(args) => args.run,
+            Create::Formation(_) => false,
+        }
     }
 }
 
@@ -239,7 +250,7 @@ pub struct DropNode {
     #[command(flatten)]
     pub formation: FormationArgs,
     /// Name of the node
-    #[arg(long, required_unless_present = "hostname", conflicts_with = "hostname")]
+    #[arg(long, conflicts_with = "hostname")]
     pub name: Option<String>,
     /// Host of the node, with --pgport
     #[arg(long, requires = "pgport")]
@@ -252,6 +263,17 @@ pub struct DropNode {
     pub force: bool,
     #[command(flatten)]
     pub wait: WaitArgs,
+    /// Remove the data directory, too; only for the node of --pgdata
+    #[arg(long)]
+    pub destroy: bool,
+}
+
+impl DropNode {
+    /// No other node is named: it is the one of this data directory.
+    pub fn is_local(&self) -> bool {
+        let named = self.name.is_some() || self.hostname.is_some();
+        !named && self.monitor.monitor.is_none()
+    }
 }
 
 #[derive(Args)]
@@ -266,7 +288,9 @@ pub struct DropFormation {
 #[derive(Subcommand)]
 pub enum Show {
     /// Nodes with their states
-    State(ShowGroup),
+    State(ShowState),
+    /// Files of a PostgreSQL node of this machine
+    File(ShowFile),
     /// What happened, the newest last
     Events(ShowEvents),
     /// Connection strings: the monitors' and those of applications
@@ -287,6 +311,15 @@ pub struct ShowGroup {
     pub group: GroupArgs,
     #[command(flatten)]
     pub json: JsonArgs,
+}
+
+#[derive(Args)]
+pub struct ShowState {
+    #[command(flatten)]
+    pub show: ShowGroup,
+    /// What the node of --pgdata knows by itself; no monitor is asked
+    #[arg(long)]
+    pub local: bool,
 }
 
 #[derive(Args, Clone)]
@@ -481,6 +514,15 @@ pub struct RunArgs {
     /// Move this replica's store aside and come back as a new member, filled by the others
     #[arg(long)]
     pub rejoin: bool,
+    /// The node's new name
+    #[arg(long, conflicts_with = "rejoin")]
+    pub name: Option<String>,
+    /// The node's new host name or address
+    #[arg(long, conflicts_with = "rejoin")]
+    pub hostname: Option<String>,
+    /// Not supported yet: the port of a node stays
+    #[arg(long, value_name = "PORT", conflicts_with = "rejoin")]
+    pub pgport: Option<u16>,
 }
 
 #[derive(Args)]
@@ -493,6 +535,9 @@ pub struct StopArgs {
     /// Send SIGQUIT: stop without cleaning up
     #[arg(long)]
     pub immediate: bool,
+    /// A node's keeper ends and PostgreSQL runs on, for the next keeper: an upgrade
+    #[arg(long, conflicts_with_all = ["fast", "immediate"])]
+    pub leave_postgres: bool,
 }
 
 #[derive(Args)]

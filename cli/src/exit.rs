@@ -14,8 +14,16 @@ pub enum Status {
     BadConfiguration = 2,
     /// Also `status` of something that does not run.
     BadState = 3,
+    Postgres = 4,
+    PgCtl = 5,
     Monitor = 6,
+    Keeper = 8,
+    Reload = 9,
     Internal = 12,
+    /// The node was dropped: a service manager must not start it again.
+    Dropped = 121,
+    /// Nor before an operator has done something.
+    Fatal = 122,
 }
 
 impl From<Status> for ExitCode {

@@ -4,6 +4,7 @@ mod args;
 mod exit;
 mod locate;
 mod logging;
+mod node_args;
 mod output;
 mod server;
 mod table;
@@ -19,6 +20,16 @@ use crate::args::{Cli, Verb};
 use crate::exit::{CliError, Status};
 
 fn main() -> ExitCode {
+    // Internal: the process between a keeper and its PostgreSQL. It must not depend on anything else.
+    if std::env::args_os().nth(1).is_some_and(|arg| arg == keeper::guardian::COMMAND) {
+        return match keeper::guardian::main(std::env::args_os().skip(2)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::from(error.exit as u8)
+            }
+        };
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -50,6 +61,11 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Verb::Get(verb) => verbs::settings::get(verb),
         Verb::Set(verb) => verbs::settings::set(verb),
         Verb::Perform(verb) => verbs::perform::run(verb),
+        Verb::Config(verb) => verbs::node::config(verb),
+        Verb::Run(args) if verbs::node::is_node(&args.data) => verbs::node::run(&args),
+        Verb::Stop(args) if verbs::node::is_node(&args.data) => verbs::node::stop(&args),
+        Verb::Reload(args) if verbs::node::is_node(&args) => verbs::node::reload(&args),
+        Verb::Status(args) if verbs::node::is_node(&args.data) => verbs::node::status(&args),
         Verb::Run(args) => verbs::service::run(&args),
         Verb::Stop(args) => verbs::service::stop(&args),
         Verb::Reload(args) => verbs::service::reload(&args),

@@ -16,6 +16,7 @@ use crate::verbs::{block_on, print_notices, service};
 pub fn run(verb: Create) -> Result<(), CliError> {
     match verb {
         Create::Monitor(args) => monitor(&args),
+        Create::Postgres(args) => crate::verbs::node::create(*args),
         Create::Formation(args) => formation(&args),
     }
 }

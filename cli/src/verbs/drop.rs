@@ -10,6 +10,11 @@ use crate::wait::{Waiter, Wanted, describe};
 
 pub fn run(verb: DropVerb) -> Result<(), CliError> {
     match verb {
+        DropVerb::Node(args) if args.is_local() => crate::verbs::node::drop_local(&args),
+        DropVerb::Node(args) if args.destroy => Err(CliError::new(
+            Status::BadArguments,
+            "--destroy removes a data directory of this machine: name it with --pgdata, and nothing else",
+        )),
         DropVerb::Node(args) => node(&args),
         DropVerb::Formation(args) => formation(&args),
     }

@@ -3,6 +3,7 @@
 pub mod create;
 pub mod drop;
 pub mod enable;
+pub mod node;
 pub mod perform;
 pub mod service;
 pub mod settings;

@@ -13,7 +13,9 @@ use crate::verbs::block_on;
 
 pub fn run(verb: Show) -> Result<(), CliError> {
     match verb {
-        Show::State(args) => state(&args),
+        Show::State(args) if args.local => crate::verbs::node::show_local(&args.show),
+        Show::State(args) => state(&args.show),
+        Show::File(args) => crate::verbs::node::show_file(&args),
         Show::Events(args) => events(&args),
         Show::Uri(args) => uri(&args),
         Show::Monitors(args) => monitors(&args),
