@@ -113,6 +113,7 @@ fn cut_off_from_everybody() {
     postgres_of(&world.root.join("monitor")).iter().for_each(|pid| world.signal(*pid, Signal::SIGCONT));
     world.eventually("it serves again", || world.postmaster_pid(0));
     world.start(1, &[]);
+    writer.expect_more(&world, 20);
     let primary = world.settle_all(2);
     assert_eq!(writer.lost(&world, primary), 0);
 }
