@@ -240,20 +240,43 @@ impl Keeper {
             }
         };
         let now = BootTime::now();
-        if let Some(facts) = &seen.facts {
-            if fence::enough_standbys(facts.required_sync(), facts.streaming, facts.streaming_sync) && !facts.in_recovery {
-                self.contacts.standbys = now;
-                self.state.last_secondary_contact = unix_now();
-            }
-            self.state.system_identifier = facts.system_identifier;
-            self.state.pg_version = facts.version;
-        }
+        self.note(&seen, now);
         self.track_down(&seen);
         self.renew_lease().await;
         self.report(&seen).await?;
         self.judge_partition();
         self.renew_lease().await;
         self.obey(&seen).await
+    }
+
+    fn note(&mut self, seen: &Seen, now: BootTime) {
+        let Some(facts) = &seen.facts else { return };
+        if fence::enough_standbys(facts.required_sync(), facts.streaming, facts.streaming_sync) && !facts.in_recovery {
+            self.contacts.standbys = now;
+            self.state.last_secondary_contact = unix_now();
+        }
+        self.state.system_identifier = facts.system_identifier;
+        self.state.pg_version = facts.version;
+    }
+
+    /// Reports, and goes on looking, renewing and judging while monitors that are cut off use up their
+    /// time: neither the guardian nor the partition rule waits for them.
+    async fn ask_monitors(&mut self, report: NodeActiveReport) -> std::result::Result<NodeAssignment, CallError> {
+        let monitor = self.worker.monitor.clone();
+        let call = async move { monitor.node_active(&report).await };
+        tokio::pin!(call);
+        loop {
+            tokio::select! {
+                answer = &mut call => return answer,
+                _ = tokio::time::sleep(TICK) => {
+                    if let Ok(seen) = self.observer.look(&self.worker.config, &self.worker.guardian).await {
+                        self.note(&seen, BootTime::now());
+                    }
+                    self.judge_partition();
+                    self.renew_lease().await;
+                }
+            }
+        }
     }
 
     /// Counts how long PostgreSQL has been down that should run.
@@ -300,7 +323,7 @@ impl Keeper {
             sync_state: facts.filter(|f| !f.in_recovery).map_or(String::new(), |f| f.sync_state.clone()),
         };
         let sent = BootTime::now();
-        match self.worker.monitor.node_active(&report).await {
+        match self.ask_monitors(report).await {
             Ok(assignment) => {
                 self.contacts.monitor = sent;
                 if !self.in_contact && self.told_of_silence.take().is_some() {
@@ -357,12 +380,12 @@ impl Keeper {
 
     fn judge_partition(&mut self) {
         let partition = self.worker.config.timeouts.network_partition;
-        if self.in_contact || !fence::must_self_fence(self.role(), self.contacts, partition, BootTime::now()) {
+        if self.state.assigned == NodeState::DemoteTimeout
+            || !fence::must_self_fence(self.role(), self.contacts, partition, BootTime::now())
+        {
             return;
         }
-        if self.state.assigned == NodeState::DemoteTimeout {
-            return;
-        }
+        self.in_contact = false;
         error!(
             "neither the monitors nor enough standbys for {} s: this primary may have been replaced, so that it stops \
              itself now (demote_timeout). It comes back as soon as the monitors answer",
@@ -371,6 +394,9 @@ impl Keeper {
         self.state.assigned = NodeState::DemoteTimeout;
         self.save();
         self.backoff.reset();
+        // At once: the report that is under way may take longer than is left.
+        self.job = None;
+        self.start_transition(self.state.current, NodeState::DemoteTimeout);
     }
 
     async fn renew_lease(&mut self) {
