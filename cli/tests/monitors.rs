@@ -183,7 +183,6 @@ fn the_life_of_three_monitors() {
     });
     monitors.run(dead);
     eventually("it is back", || {
-        // The table of replicas is renewed by a change of the state only (see the ignored test below).
         monitors.ask(&["create", "formation", "--formation", "f3"]);
         monitors.ask(&["drop", "formation", "--formation", "f3"]);
         monitors.roles().is_some_and(|roles| roles.get(dead).is_some_and(|role| role == "follower"))
@@ -214,7 +213,6 @@ fn the_life_of_three_monitors() {
 /// The monitor's read tier keeps the rows of `pgquorum.replica` until the applied index or a report
 /// moves, so that without nodes a dead monitor is shown as it was.
 #[test]
-#[ignore = "the monitor's read tier does not notice yet that only the table of replicas has changed"]
 fn a_dead_follower_is_seen_while_nothing_else_happens() {
     let mut monitors = Monitors::start();
     let leader = monitors.leader();
