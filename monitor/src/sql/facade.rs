@@ -80,6 +80,18 @@ pub(super) fn wall_now() -> WallTime {
     WallTime(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
+/// How long a statement wants to sleep: the sum of its `pg_sleep(<constant>)`.
+fn asleep(text: &str) -> Option<Duration> {
+    const NAME: &str = "pg_sleep";
+    let lower = text.to_ascii_lowercase();
+    let calls = lower.match_indices(NAME).filter_map(|(at, _)| {
+        let rest = lower.get(at + NAME.len()..)?.trim_start().strip_prefix('(')?;
+        rest.split_once(')')?.0.trim().parse::<f64>().ok()
+    });
+    let seconds: f64 = calls.filter(|s| s.is_finite() && *s > 0.0).sum();
+    (seconds > 0.0).then(|| Duration::from_secs_f64(seconds.min(86_400.0)))
+}
+
 /// Longest wait for one forwarded request: beyond it the answer is lost.
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -117,6 +129,10 @@ impl Facade {
                 Err(_) => Err(SqlError::new("XX000", "this cannot fail")),
                 Ok(done) => Ok(done),
             };
+        }
+        // Here and not in the engine, whose threads are few; a cancel request ends the wait.
+        if let Some(nap) = asleep(&planned.text) {
+            tokio::time::sleep(nap).await;
         }
         if !writes(&planned.plan) {
             return self.at_leader(&ctx, &planned, oids, params).await;
@@ -359,4 +375,17 @@ fn lost() -> SqlError {
 pub(super) fn no_leader() -> SqlError {
     SqlError::new("57P03", "no leader among the monitors")
         .hint("A majority of the monitors must be running and reach each other. Retry, or look at pgquorum show monitors.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sleep_is_found_where_it_is_asked_for() {
+        assert_eq!(asleep("select 1"), None);
+        assert_eq!(asleep("SELECT PG_SLEEP (0.25)"), Some(Duration::from_millis(250)));
+        assert_eq!(asleep("select pg_sleep(1), pg_catalog.pg_sleep(2);"), Some(Duration::from_secs(3)));
+        assert_eq!(asleep("select pg_sleep($1), pg_sleep(-1), pg_sleep(NaN), pg_sleep("), None);
+    }
 }
