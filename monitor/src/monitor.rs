@@ -27,9 +27,8 @@ use crate::sql::backend::{
 /// that its error arrives rather than ours.
 const FORWARD_DEADLINE: Duration = Duration::from_secs(15);
 
-/// How often the role is looked at besides its changes: that a leader is no longer heard of is no
-/// event.
-const ROLE_PERIOD: Duration = Duration::from_millis(200);
+/// How often the role is looked at besides its changes, should one have been missed.
+const ROLE_PERIOD: Duration = Duration::from_secs(1);
 
 /// Views of a transaction's tentative state get numbers of their own, above all real ones.
 const TENTATIVE: u64 = 1 << 63;
