@@ -81,8 +81,22 @@ impl Drop for Machine {
     }
 }
 
+/// A port that was free a moment ago, from below the range that the kernel takes the ports of outgoing
+/// connections from: one of those must not have it when a server comes back to it.
+fn free_port() -> u16 {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let n = std::process::id().wrapping_mul(211).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = 20_000 + (n % 12_000) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
 fn port() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
+    free_port().to_string()
 }
 
 fn text(output: &Output) -> String {

@@ -54,6 +54,8 @@ struct Shared {
     writer: Writer,
     /// Encoded bytes appended since the process started; drives purging by size.
     appended_bytes: AtomicU64,
+    /// The last field, hence dropped when the database and its threads are gone.
+    open: Arc<()>,
 }
 
 /// Handle to the log; clones share the database.
@@ -62,7 +64,7 @@ pub struct LogStore(Arc<Shared>);
 
 /// A handle that does not keep the database open.
 #[derive(Clone)]
-pub struct WeakLogStore(std::sync::Weak<Shared>);
+pub struct WeakLogStore(std::sync::Weak<()>);
 
 impl WeakLogStore {
     /// True once the last handle is gone and the files are closed.
@@ -150,7 +152,7 @@ impl LogStore {
         let log = db.open_tree("log").map_err(|e| e.to_string())?;
         let meta = db.open_tree("meta").map_err(|e| e.to_string())?;
         let writer = Writer::start(dir, db.clone(), mark).map_err(|e| e.to_string())?;
-        Ok(LogStore(Arc::new(Shared { db, log, meta, writer, appended_bytes: AtomicU64::new(0) })))
+        Ok(LogStore(Arc::new(Shared { db, log, meta, writer, appended_bytes: AtomicU64::new(0), open: Arc::default() })))
     }
 
     fn check(&self, mark: Mark) -> Result<(), String> {
@@ -192,7 +194,7 @@ impl LogStore {
 
     /// For waiting until all handles are gone.
     pub fn downgrade(&self) -> WeakLogStore {
-        WeakLogStore(Arc::downgrade(&self.0))
+        WeakLogStore(Arc::downgrade(&self.0.open))
     }
 
     /// Reads the encoded bytes appended by this process so far; does not keep the log open.
