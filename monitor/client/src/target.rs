@@ -103,9 +103,9 @@ impl Target {
         let hosts: Vec<String> = self
             .endpoints
             .iter()
-            .map(|e| match e.host.starts_with('/') {
-                true => format!("{}:{}", encode(&e.host), e.port),
-                false => e.to_string(),
+            .map(|e| match is_v6(&e.host) {
+                true => e.to_string(),
+                false => format!("{}:{}", encode(&e.host), e.port),
             })
             .collect();
         let mut uri = format!("postgres://{}@{}/{}", encode(&self.user), hosts.join(","), encode(&self.dbname));
@@ -130,6 +130,8 @@ impl Target {
 
     fn set(&mut self, key: &str, value: &str) -> Result<(), TargetError> {
         match key {
+            // As libpq: an empty one is none.
+            "user" | "dbname" if value.is_empty() => {}
             "user" => self.user = value.to_string(),
             "password" => self.password = Some(value.to_string()),
             "dbname" => self.dbname = value.to_string(),
@@ -316,6 +318,11 @@ fn parse_endpoint(text: &str) -> Result<Endpoint, TargetError> {
     Ok(Endpoint { host: check_host(&decode(host)?)?, port: parse_port(port)? })
 }
 
+/// An IPv6 address, perhaps with a zone: what may stand in brackets as it is.
+fn is_v6(host: &str) -> bool {
+    host.contains(':') && host.chars().all(|c| c.is_ascii_alphanumeric() || ":.%_-".contains(c))
+}
+
 fn check_host(host: &str) -> Result<String, TargetError> {
     if host.is_empty() {
         return Err(bad("a host name is empty in the monitor's address"));
@@ -414,7 +421,7 @@ mod tests {
 
     #[test]
     fn round_trip() {
-        for text in ["postgres://u@[fe80::1]:1,b:2/d%20b?x=y%26z", "host=/tmp port=3 user=u"] {
+        for text in ["postgres://u@[fe80::1]:1,b:2/d%20b?x=y%26z", "host=/tmp port=3 user=u", "a?b:1,c@d", "user='' dbname='' host=a:b/c"] {
             let t = Target::parse(text).unwrap();
             assert_eq!(Target::parse(&t.uri()).unwrap(), t, "{text}");
         }
