@@ -6,9 +6,16 @@ use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
 use crate::sql::error::SqlError;
 
-/// Operators and set operations that a statement may chain. A chain becomes a tree as deep as it
-/// is long, and whoever walks the tree recurses.
+/// Operators, joins and set operations that a statement may chain. A chain becomes a tree as deep as
+/// it is long, and whoever walks the tree recurses.
 const CHAIN_LIMIT: usize = 250;
+/// How deep brackets may nest. The parser counts expressions and queries itself, but not all else.
+const DEPTH_LIMIT: usize = 100;
+/// Calls of `position`. The parser tries two readings of each, which doubles its work with every
+/// one that is nested.
+const POSITION_LIMIT: usize = 8;
+/// Tokens of one query string. What comes after the tokens may take time in their square.
+const TOKEN_LIMIT: usize = 20_000;
 
 /// One statement of a query string.
 #[derive(Clone, Debug)]
@@ -44,12 +51,16 @@ pub fn split(query: &str) -> Result<Vec<Piece>, SqlError> {
         error.position = position(query, offset);
         error
     })?;
+    if tokens.iter().filter(|t| !matches!(t.token, Token::Whitespace(_))).count() > TOKEN_LIMIT {
+        return Err(too_complex(TOKEN_LIMIT, "words and signs may make up a query"));
+    }
+    let mut offsets = Offsets { text: query, at: Location { line: 1, column: 1 }, offset: 0 };
     let mut pieces = Vec::new();
     let mut current: Vec<TokenWithSpan> = Vec::new();
     let mut finish = |tokens: &mut Vec<TokenWithSpan>, end: Option<TokenWithSpan>| {
         let (Some(first), Some(last)) = (tokens.first(), tokens.last()) else { return };
-        let (start, stop) = (offset_of(query, first.span.start), offset_of(query, last.span.end));
-        let text = query.get(start..stop.max(start)).unwrap_or(query).to_string();
+        let (start, stop) = (offsets.next(first.span.start), offsets.next(last.span.end));
+        let text = query.get(start..stop).unwrap_or_default().to_string();
         pieces.push(Piece { text, tokens: std::mem::take(tokens), end });
     };
     for token in tokens {
@@ -60,13 +71,38 @@ pub fn split(query: &str) -> Result<Vec<Piece>, SqlError> {
         }
     }
     finish(&mut current, None);
-    for piece in &pieces {
-        if piece.tokens.iter().filter(|t| chains(&t.token)).count() > CHAIN_LIMIT {
-            return Err(SqlError::new("54001", "statement too complex")
-                .hint(format!("At most {CHAIN_LIMIT} operators may be combined.")));
+    pieces.iter().try_for_each(|piece| check(&piece.tokens))?;
+    Ok(pieces)
+}
+
+/// Refuses what would make too deep a tree.
+fn check(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
+    if tokens.iter().filter(|t| chains(&t.token)).count() > CHAIN_LIMIT {
+        return Err(too_complex(CHAIN_LIMIT, "operators may be combined"));
+    }
+    let positions = tokens.windows(2).filter(|pair| match pair {
+        [a, b] => matches!(&a.token, Token::Word(w) if w.keyword == Keyword::POSITION) && b.token == Token::LParen,
+        _ => false,
+    });
+    if positions.count() > POSITION_LIMIT {
+        return Err(too_complex(POSITION_LIMIT, "calls of position may stand in a statement"));
+    }
+    let mut depth = 0_usize;
+    for token in tokens {
+        match token.token {
+            Token::LParen | Token::LBracket | Token::LBrace => depth += 1,
+            Token::RParen | Token::RBracket | Token::RBrace => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > DEPTH_LIMIT {
+            return Err(too_complex(DEPTH_LIMIT, "levels of brackets may be nested"));
         }
     }
-    Ok(pieces)
+    Ok(())
+}
+
+fn too_complex(limit: usize, what: &str) -> SqlError {
+    SqlError::new("54001", "statement too complex").hint(format!("At most {limit} {what}."))
 }
 
 fn chains(token: &Token) -> bool {
@@ -86,7 +122,22 @@ fn chains(token: &Token) -> bool {
                 | Keyword::UNION
                 | Keyword::INTERSECT
                 | Keyword::EXCEPT
+                | Keyword::MINUS
+                | Keyword::JOIN
+                | Keyword::APPLY
+                | Keyword::PIVOT
+                | Keyword::UNPIVOT
                 | Keyword::OPERATOR
+                | Keyword::NOT
+                | Keyword::NOTNULL
+                | Keyword::OVERLAPS
+                | Keyword::XOR
+                | Keyword::DIV
+                | Keyword::RLIKE
+                | Keyword::REGEXP
+                | Keyword::GLOB
+                | Keyword::MATCH
+                | Keyword::MEMBER
         ),
         Token::Number(..)
         | Token::Comma
@@ -101,6 +152,30 @@ fn chains(token: &Token) -> bool {
         | Token::HexStringLiteral(_)
         | Token::UnicodeStringLiteral(_) => false,
         _ => true,
+    }
+}
+
+/// Byte offsets of locations that never go back: one walk over the text for all of them.
+struct Offsets<'a> {
+    text: &'a str,
+    at: Location,
+    offset: usize,
+}
+
+impl Offsets<'_> {
+    fn next(&mut self, location: Location) -> usize {
+        for c in self.text.get(self.offset..).unwrap_or_default().chars() {
+            if (self.at.line, self.at.column) >= (location.line, location.column) {
+                break;
+            }
+            self.offset += c.len_utf8();
+            if c == '\n' {
+                self.at = Location { line: self.at.line + 1, column: 1 };
+            } else {
+                self.at.column += 1;
+            }
+        }
+        self.offset
     }
 }
 

@@ -180,10 +180,23 @@ fn plan_here(query: &str, piece: &Piece, oids: &[u32], test_mode: bool) -> Resul
 }
 
 fn parse(query: &str, piece: &Piece) -> Result<Statement, SqlError> {
-    let starts_query = matches!(
-        piece.tokens.first().map(|t| &t.token),
-        Some(Token::LParen | Token::Word(_))
-    );
+    // sqlparser knows statements of other systems too, some of which nest without a limit.
+    let starts_query = match piece.tokens.first().map(|t| &t.token) {
+        Some(Token::LParen) => true,
+        Some(Token::Word(w)) => matches!(
+            w.keyword,
+            Keyword::SELECT
+                | Keyword::VALUES
+                | Keyword::TABLE
+                | Keyword::WITH
+                | Keyword::INSERT
+                | Keyword::UPDATE
+                | Keyword::DELETE
+                | Keyword::TRUNCATE
+                | Keyword::MERGE
+        ),
+        _ => false,
+    };
     if !starts_query {
         return Err(lex::syntax_error(query, piece.tokens.first()));
     }
