@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use failover::{Call, Command, Health, NodeId, Settings};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -98,6 +98,11 @@ pub async fn probe(host: &str, port: u16, patience: Duration) -> Result<(), Stri
 
 async fn try_probe(host: &str, port: u16) -> Result<(), String> {
     let mut stream = TcpStream::connect((host, port)).await.map_err(|e| format!("cannot connect: {e}"))?;
+    converse(&mut stream).await
+}
+
+/// Logs in and judges the answer.
+pub(crate) async fn converse(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Result<(), String> {
     let mut startup = Vec::new();
     startup.extend_from_slice(&[0, 3, 0, 0]);
     startup.extend_from_slice(b"user\0pgautofailover_monitor\0database\0postgres\0\0");

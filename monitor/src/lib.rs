@@ -3,6 +3,8 @@
 pub mod clock;
 mod codec;
 pub mod config;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod health;
 mod leader;
 mod members;

@@ -15,6 +15,8 @@ mod config;
 mod core;
 mod error;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod identities;
 mod identity;
 mod internal;

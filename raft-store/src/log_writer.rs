@@ -61,7 +61,7 @@ impl Mark {
         }
     }
 
-    fn decode(bytes: &[u8]) -> Result<Mark, codec::CodecError> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Mark, codec::CodecError> {
         let (_, payload) = codec::open(Kind::Mark, MARK_VERSION, bytes)?;
         codec::decode(payload)
     }

@@ -14,6 +14,8 @@ pub mod facade;
 mod forward;
 pub mod function;
 pub mod functions;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod plan;
 mod rows_as_sql;
 mod session;

@@ -1,6 +1,8 @@
 //! In-crate tests. `cluster` is the harness: three replicas in one process, with a switchable relay
 //! on every directed link.
 
+mod allocations;
+mod arbitrary_bytes;
 mod chaos;
 mod cluster;
 mod damage;

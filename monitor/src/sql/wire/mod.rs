@@ -7,4 +7,4 @@ pub mod frontend;
 mod pending;
 pub mod scram;
 pub mod server;
-mod startup;
+pub(crate) mod startup;

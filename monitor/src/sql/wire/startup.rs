@@ -176,7 +176,7 @@ fn version_of(database: &str) -> Option<&str> {
 }
 
 /// `-c name=value` and `--name=value`, blanks and backslashes escaped by a backslash.
-fn options(text: &str) -> Result<Vec<(String, String)>, SqlError> {
+pub(crate) fn options(text: &str) -> Result<Vec<(String, String)>, SqlError> {
     let mut words = Vec::new();
     let mut word = String::new();
     let mut chars = text.chars();
