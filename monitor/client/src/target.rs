@@ -81,6 +81,9 @@ impl Target {
         if text.is_empty() {
             return Err(bad("the monitor's address is empty"));
         }
+        if text.contains('\0') {
+            return Err(bad("the monitor's address contains a null character"));
+        }
         let mut target: Option<Target> = None;
         for part in split_list(text) {
             let next = parse_one(part.trim())?;
@@ -442,6 +445,7 @@ mod tests {
             ("password=hunter2", "no host"),
             ("::1", "brackets"),
             ("a,,b", "empty"),
+            ("user=a\0b host=h", "null"),
         ] {
             let e = Target::parse(text).unwrap_err().to_string();
             assert!(e.contains(part), "{text}: {e}");
