@@ -356,6 +356,9 @@ fn parse_replica(part: &str) -> Result<Replica, ConfigError> {
     if host.is_empty() {
         return Err(wrong("has no host"));
     }
+    if host.chars().any(|c| "[]".contains(c) || c.is_whitespace() || c.is_control()) {
+        return Err(wrong("has a host with brackets, blanks or control characters"));
+    }
     let port = |text: &str| match text.parse::<u16>() {
         Ok(port) if port > 0 => Ok(port),
         _ => Err(wrong("has a port that is no number from 1 to 65535")),
@@ -394,7 +397,7 @@ mod tests {
 
     #[test]
     fn wrong_replicas_are_named() {
-        for bad in ["", "m1", "m1=", "m1=h", "m1=h:0", "m1=h:NaN", "=h:1", "m1=:1", "m1=h:1,m1=g:1", "a=h:1,b=h:10001"] {
+        for bad in ["", "m1", "m1=", "m1=h", "m1=h:0", "m1=h:NaN", "=h:1", "m1=:1", "m1=h:1,m1=g:1", "a=h:1,b=h:10001", "m1=[[f]:1", "m1=a b:1"] {
             assert!(Config::parse_replicas(bad).is_err(), "{bad}");
         }
     }
