@@ -1,5 +1,6 @@
 //! In-crate tests. `cluster` is the harness: three replicas in one process, with a switchable relay
 //! on every directed link.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod allocations;
 mod arbitrary_bytes;
