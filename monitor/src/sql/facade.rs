@@ -131,7 +131,10 @@ impl Facade {
             };
         }
         // Here and not in the engine, whose threads are few; a cancel request ends the wait.
-        if let Some(nap) = asleep(&planned.text) {
+        // Calls in FROM, `node_active` above all, hold no other function and are not searched for it.
+        if !matches!(planned.plan, Plan::CallFrom { .. })
+            && let Some(nap) = asleep(&planned.text)
+        {
             tokio::time::sleep(nap).await;
         }
         if !writes(&planned.plan) {
