@@ -212,6 +212,16 @@ impl MonitorClient {
         rows.iter().map(replica_row).collect::<Result<_, _>>().map(Some)
     }
 
+    /// Everything that the rules look at in a group, as JSON (a `failover::Snapshot`). A stock monitor
+    /// has no such function: `None`.
+    pub async fn group_facts(&self, formation: &str, group: i32) -> Result<Option<String>, CallError> {
+        match self.read_text(&format!("SELECT pgquorum.group_facts({}, {group})", literal(formation))).await {
+            Ok(json) => Ok(Some(json)),
+            Err(CallError::Server(error)) if matches!(error.code.as_str(), "42883" | "3F000") => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The API version that the monitor speaks.
     pub async fn extension_version(&self) -> Result<Option<String>, CallError> {
         let sql = "SELECT default_version, installed_version FROM pg_available_extensions WHERE name = 'pgautofailover'";

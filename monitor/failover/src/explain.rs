@@ -1,17 +1,21 @@
-//! Why a node has the goal that it has: every rule that its next report would be tried against.
+//! Why a node has the goal that it has: every rule that its next report would be tried against, and
+//! what would come of that report.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::calls::Ground;
+use crate::command::NodeActive;
 use crate::facts;
-use crate::rule::Section;
+use crate::outcome::NewEvent;
+use crate::rule::{Rule, Section};
 use crate::rules;
 use crate::rules_engine::Scene;
 use crate::settings::Settings;
 use crate::state::State;
 use crate::values::{NodeId, Now};
-use crate::Observations;
+use crate::view::View;
+use crate::{Command, Observations, decide};
 
 /// One rule, looked at for one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,8 +23,30 @@ pub struct Considered {
     pub pos: u16,
     pub section: &'static str,
     pub summary: &'static str,
-    /// The conditions that do not hold, in words. Empty: the rule matches.
-    pub failed: Vec<String>,
+    /// The goals that the rule assigns, in words.
+    pub assignments: String,
+    /// The conditions that do not hold. Empty: the rule matches.
+    pub failed: Vec<Failed>,
+}
+
+/// A condition that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// The condition, in words.
+    pub condition: String,
+    /// What was found instead.
+    pub fact: String,
+}
+
+/// What the node's next report would bring, if it reported what is stored.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Next {
+    /// The events that would be written: who gets which goal, by which rule.
+    pub events: Vec<NewEvent>,
+    /// What the rules would say about it: whom an election waits for, why nobody is chosen.
+    pub messages: Vec<String>,
+    /// The report would be refused, with these words.
+    pub refused: Option<String>,
 }
 
 /// The rules in the order in which the node's next report would try them, if it reported what is
@@ -37,7 +63,8 @@ pub fn explain(state: &State, observations: &Observations, id: NodeId, now: Now)
                 pos: rule.pos,
                 section: rule.section.name(),
                 summary: rule.summary,
-                failed: view.failures(scene, rule),
+                assignments: rule.assignments(),
+                failed: failed(&view, scene, rule),
             });
         }
     };
@@ -49,4 +76,53 @@ pub fn explain(state: &State, observations: &Observations, id: NodeId, now: Now)
         look(Section::Standby, &Scene::new(id, primary));
     }
     considered
+}
+
+/// The conditions of a row that do not hold, with the facts; empty when it would fire.
+fn failed(view: &View, scene: &Scene, rule: &Rule) -> Vec<Failed> {
+    let node = view.member(scene.node);
+    let primary = scene.primary.and_then(|id| view.member(id));
+    let of = |member, who: &str, tests: &[crate::condition::NodeTest]| -> Vec<Failed> {
+        let wrong = tests.iter().filter(|test| !view.node_test(member, **test));
+        wrong
+            .map(|test| Failed {
+                condition: alloc::format!("{who} {}", test.words()),
+                fact: view.node_fact(member, *test),
+            })
+            .collect()
+    };
+    let mut all = of(node, "node", rule.node);
+    all.extend(of(primary, "primary", rule.primary));
+    let wrong = rule.group.iter().filter(|test| !view.group_test(scene, **test));
+    all.extend(wrong.map(|test| Failed { condition: test.words(), fact: view.group_fact(scene, *test) }));
+    all
+}
+
+/// Health of every node of the group of `id`, in words: `(name, words)`.
+pub fn health(state: &State, observations: &Observations, id: NodeId, now: Now) -> Option<String> {
+    let settings = Settings::effective(state, &alloc::collections::BTreeMap::new());
+    let ground = Ground { state, observations, settings, now };
+    let view = ground.view_of(ground.by_id(id)?);
+    view.member(id).map(|member| view.health_fact(member))
+}
+
+/// What the next report of a node would bring. Nothing is changed.
+pub fn next(state: &State, observations: &Observations, id: NodeId, now: Now) -> Next {
+    let Some(node) = state.nodes.get(&id) else { return Next::default() };
+    let report = NodeActive {
+        formation: node.formation.clone(),
+        id,
+        group: node.group,
+        state: node.reported,
+        pg_is_running: node.pg_is_running,
+        timeline: node.timeline,
+        lsn: observations.of(id).lsn.unwrap_or(node.lsn),
+        sync_state: node.sync_state,
+    };
+    match decide(state, observations, &Command::NodeActive(report).into(), now) {
+        Ok(decision) => {
+            Next { events: decision.outcome.events, messages: decision.messages, refused: None }
+        }
+        Err(rejection) => Next { refused: Some(rejection.message), ..Next::default() },
+    }
 }

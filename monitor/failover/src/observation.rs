@@ -2,10 +2,12 @@
 
 use alloc::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::values::{Lsn, NodeId, Now, WallTime};
 
 /// A moment, on both clocks of the leader that witnessed it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamp {
     pub wall: WallTime,
     /// CLOCK_BOOTTIME microseconds of this leader. May be negative in tests that set times back.
@@ -27,7 +29,7 @@ impl Stamp {
 }
 
 /// One node, as this leader has witnessed it. `None` means: not since this leader was elected.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observation {
     /// The newest reported position, once a report carried one.
     pub lsn: Option<Lsn>,

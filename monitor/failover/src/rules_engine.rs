@@ -150,20 +150,6 @@ impl View<'_> {
             && rule.group.iter().all(|test| self.group_test(scene, *test))
     }
 
-    /// The conditions of a row that do not hold, in words; empty when it would fire.
-    pub fn failures(&self, scene: &Scene, rule: &Rule) -> Vec<String> {
-        let node = self.member(scene.node);
-        let primary = scene.primary.and_then(|id| self.member(id));
-        let nodes = rule.node.iter().filter(|test| !self.node_test(node, **test));
-        let primaries = rule.primary.iter().filter(|test| !self.node_test(primary, **test));
-        let groups = rule.group.iter().filter(|test| !self.group_test(scene, **test));
-        nodes
-            .map(|test| alloc::format!("node {}", test.words()))
-            .chain(primaries.map(|test| alloc::format!("primary {}", test.words())))
-            .chain(groups.map(|test| test.words()))
-            .collect()
-    }
-
     /// Assigns what a row says. Nothing is assigned unless every keeper concerned can follow.
     pub fn fire(&mut self, scene: &Scene, rule: &Rule) -> bool {
         let single = |who| match who {

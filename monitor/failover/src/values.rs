@@ -15,7 +15,7 @@ pub type GroupId = i32;
 pub struct WallTime(pub i64);
 
 /// The two times of a decision, both read by the leader when it stamps the command.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Now {
     /// Wall clock, for rows and events.
     pub wall: WallTime,

@@ -1,8 +1,6 @@
 //! Laws that hold whatever happens: random stories of operators, keepers and failures.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod sim;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -11,7 +9,7 @@ use failover::edges::has_edge;
 use failover::state::Generation;
 use failover::*;
 use proptest::prelude::*;
-use sim::{Cluster, registration};
+use failover::simulation::{Cluster, registration};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -197,7 +195,7 @@ impl World {
                 let before = self.before();
                 let command = Call::from(Command::RegisterNode(call.clone()));
                 let done = self.cluster.register(call);
-                if let Ok(sim::Done { reply: Reply::Registered { goal, .. }, .. }) = done {
+                if let Ok(failover::simulation::Done { reply: Reply::Registered { goal, .. }, .. }) = done {
                     assert!(self.ids.insert(goal.node), "id {} handed out twice", goal.node);
                 }
                 self.check(&before, &command);

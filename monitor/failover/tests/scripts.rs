@@ -2,14 +2,12 @@
 //! beside them. `UPDATE_GOLDEN=1` rewrites the transcripts.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod sim;
-
 use std::fmt::Write;
 use std::path::Path;
 
 use failover::state::Generation;
 use failover::*;
-use sim::{Cluster, Done, registration};
+use failover::simulation::{Cluster, Done, registration};
 
 struct Story {
     cluster: Cluster,

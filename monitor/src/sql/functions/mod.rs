@@ -1,5 +1,6 @@
 //! The functions of the API: one entry each, in the order of the reference documentation.
 
+mod facts;
 mod formations;
 mod nodes;
 mod operations;
@@ -20,6 +21,7 @@ static ALL: LazyLock<Vec<Function>> = LazyLock::new(|| {
     all.extend(operations::entries());
     all.extend(formations::entries());
     all.extend(reads::entries());
+    all.extend(facts::entries());
     all
 });
 

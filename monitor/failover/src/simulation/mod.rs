@@ -1,12 +1,22 @@
 //! A cluster in memory: the rules on one side, simulated keepers that follow the edges on the other.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+//!
+//! The tests of the rules tell their stories with it, and `pgquorum simulate` plays on from the state of
+//! a running cluster. Nothing of a monitor uses it.
 
-use std::collections::BTreeMap;
+mod live;
 
-use failover::command::{NodeActive, RegisterNode};
-use failover::edges::has_edge;
-use failover::state::Generation;
-use failover::*;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::command::{NodeActive, RegisterNode};
+use crate::edges::has_edge;
+use crate::outcome::Notice;
+use crate::state::Generation;
+use crate::{
+    Applied, Call, Command, Event, GroupId, Lsn, NodeId, NodeState, Now, Observations, Outcome, Rejection, Reply, State,
+    SyncState, WallTime, apply, decide, queries,
+};
 
 /// One simulated keeper with its PostgreSQL.
 #[derive(Clone, Debug)]
@@ -36,7 +46,7 @@ pub struct Done {
     pub reply: Reply,
     pub events: Vec<Event>,
     pub messages: Vec<String>,
-    pub notices: Vec<outcome::Notice>,
+    pub notices: Vec<Notice>,
     pub outcome: Outcome,
 }
 
@@ -92,6 +102,12 @@ fn stopped(state: NodeState) -> bool {
     )
 }
 
+impl Default for Cluster {
+    fn default() -> Cluster {
+        Cluster::new()
+    }
+}
+
 impl Cluster {
     pub fn new() -> Cluster {
         let now = Now { wall: WallTime(1_700_000_000_000_000), mono_us: 1_000_000_000 };
@@ -125,7 +141,10 @@ impl Cluster {
         if !decision.outcome.is_empty() {
             match apply(&mut self.state, &decision.outcome) {
                 Applied::Written(written) => events = written.iter().map(|event| (**event).clone()).collect(),
-                Applied::Conflict => panic!("conflict without concurrency: {:?}", decision.outcome),
+                // Nobody else writes here: a decision that does not fit its own state is a bug of the rules.
+                Applied::Conflict => {
+                    return Err(crate::reject::reject("XX000", String::from("conflict without concurrency")));
+                }
             }
             self.history.push(decision.outcome.clone());
         }
