@@ -6,9 +6,11 @@
 //! removed; after a failure the logs stay, and their path is printed.
 
 pub mod bench;
+pub mod check;
 pub mod cluster;
 pub mod command;
 pub mod failure;
+pub mod history;
 pub mod lab;
 pub mod monitors;
 pub mod nodes;
