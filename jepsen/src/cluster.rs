@@ -21,6 +21,19 @@ pub struct NodeRow {
 }
 
 impl NodeRow {
+    /// From a row of these columns in this order.
+    pub fn read(row: &[Option<String>]) -> Result<Self> {
+        let field = |i: usize| row.get(i).cloned().flatten().context(format!("column {i} is NULL"));
+        Ok(Self {
+            id: field(0)?.parse()?,
+            name: field(1)?,
+            port: field(2)?.parse()?,
+            reported: field(3)?,
+            goal: field(4)?,
+            health: field(5)?.parse()?,
+        })
+    }
+
     pub fn is(&self, state: &str) -> bool {
         self.reported == state && self.goal == state
     }
@@ -94,19 +107,7 @@ impl<'lab> Cluster<'lab> {
             "SELECT nodeid, nodename, nodeport, reportedstate, goalstate, health \
              FROM pgautofailover.node ORDER BY nodeid",
         )?;
-        rows.into_iter()
-            .map(|row| {
-                let field = |i: usize| row.get(i).cloned().flatten().context(format!("column {i} is NULL"));
-                Ok(NodeRow {
-                    id: field(0)?.parse()?,
-                    name: field(1)?,
-                    port: field(2)?.parse()?,
-                    reported: field(3)?,
-                    goal: field(4)?,
-                    health: field(5)?.parse()?,
-                })
-            })
-            .collect()
+        rows.iter().map(|row| NodeRow::read(row)).collect()
     }
 
     pub fn row(&self, name: &str) -> Result<NodeRow> {

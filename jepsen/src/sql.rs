@@ -99,6 +99,25 @@ pub async fn connect(uri: &str, per_host: Duration) -> Result<Session, SqlError>
     Err(last)
 }
 
+/// Asks all hosts of `uri` at the same time; the first that suits wins.
+pub async fn connect_at_once(uri: &str, patience: Duration) -> Result<Session, SqlError> {
+    let config: Config = uri.parse().map_err(|e| SqlError::Connection(format!("bad URI {uri}: {e}")))?;
+    let mut attempts = tokio::task::JoinSet::new();
+    for i in 0..config.get_hosts().len() {
+        let config = config.clone();
+        attempts.spawn(async move { timeout(patience, connect_one(&config, i)).await });
+    }
+    let mut last = SqlError::Connection(format!("no host in {uri}"));
+    while let Some(attempt) = attempts.join_next().await {
+        match attempt {
+            Ok(Ok(Ok(session))) => return Ok(session),
+            Ok(Ok(Err(error))) => last = error,
+            _ => last = SqlError::Deadline,
+        }
+    }
+    Err(last)
+}
+
 async fn connect_one(config: &Config, i: usize) -> Result<Session, SqlError> {
     let host = match config.get_hosts().get(i) {
         Some(Host::Tcp(host)) => host.clone(),

@@ -43,6 +43,23 @@ pub struct Writer {
     thread: Option<JoinHandle<Result<()>>>,
 }
 
+/// How the server that takes writes is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Search {
+    /// One host after another, as libpq does.
+    InOrder,
+    AtOnce,
+}
+
+impl Search {
+    async fn connect(self, uri: &str) -> Result<Session, SqlError> {
+        match self {
+            Search::InOrder => sql::connect(uri, CONNECT_DEADLINE).await,
+            Search::AtOnce => sql::connect_at_once(uri, CONNECT_DEADLINE / 4).await,
+        }
+    }
+}
+
 #[derive(Default)]
 struct Shared {
     stop: AtomicBool,
@@ -52,6 +69,16 @@ struct Shared {
 impl Writer {
     /// Makes a table and starts to insert into it. Returns after the first acknowledged row.
     pub fn start(uri: &str) -> Result<Self> {
+        Self::start_with(uri, Search::InOrder)
+    }
+
+    /// The same for a client that asks all hosts at the same time who takes writes: what is measured
+    /// with it is the servers' outage, not the time that a client spends on a silent host.
+    pub fn start_at_once(uri: &str) -> Result<Self> {
+        Self::start_with(uri, Search::AtOnce)
+    }
+
+    fn start_with(uri: &str, search: Search) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let table = format!("writer_{}_{number}", std::process::id());
@@ -61,14 +88,20 @@ impl Writer {
         let shared = Arc::new(Shared::default());
         let thread = std::thread::spawn({
             let (uri, table, shared) = (uri.to_owned(), table.clone(), Arc::clone(&shared));
-            move || sql::block_on(write(&uri, &table, &shared))?
+            move || sql::block_on(write(&uri, search, &table, &shared))?
         });
         let writer = Self { table, shared, thread: Some(thread) };
         writer.wait_acknowledged(1, Duration::from_secs(30))?;
         Ok(writer)
     }
 
-    fn ops(&self) -> Vec<Op> {
+    /// The table that is written to; its column `id` grows.
+    pub fn table(&self) -> &str {
+        &self.table
+    }
+
+    /// What has been done so far.
+    pub fn ops(&self) -> Vec<Op> {
         self.shared.ops.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -124,7 +157,7 @@ impl Drop for Writer {
     }
 }
 
-async fn write(uri: &str, table: &str, shared: &Shared) -> Result<()> {
+async fn write(uri: &str, search: Search, table: &str, shared: &Shared) -> Result<()> {
     let mut session: Option<Session> = None;
     let mut id = 0;
     while !shared.stop.load(Ordering::Relaxed) {
@@ -132,7 +165,7 @@ async fn write(uri: &str, table: &str, shared: &Shared) -> Result<()> {
         let started = Instant::now();
         let (outcome, port) = match session.take() {
             Some(open) => insert(open, table, id, &mut session).await,
-            None => match sql::connect(uri, CONNECT_DEADLINE).await {
+            None => match search.connect(uri).await {
                 Ok(open) => insert(open, table, id, &mut session).await,
                 Err(error) => (Outcome::Fail(error.to_string()), 0),
             },

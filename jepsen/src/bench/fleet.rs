@@ -166,3 +166,36 @@ async fn lead(port: u16, mut fleet: Vec<Fake>) -> Result<Vec<Fake>> {
     }
     Ok(fleet)
 }
+
+/// Reports every node once in `period`, for ever, through whichever of the monitors at `ports` answers.
+pub async fn keep_reporting(ports: Vec<u16>, fleet: Vec<Fake>, period: Duration) {
+    let mut hands = JoinSet::new();
+    for hand in 0..HANDS {
+        let mut mine: Vec<Fake> = fleet.iter().skip(hand).step_by(HANDS).cloned().collect();
+        let ports = ports.clone();
+        hands.spawn(async move {
+            let mut client = None;
+            let mut port = ports.iter().cycle();
+            let mut pace = tokio::time::interval(period / u32::try_from(mine.len().max(1)).unwrap_or(1));
+            pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            let mut turn = 0;
+            while !mine.is_empty() {
+                pace.tick().await;
+                let at = turn % mine.len();
+                turn += 1;
+                let Some(fake) = mine.get_mut(at) else { return };
+                if client.is_none() {
+                    let Some(port) = port.next() else { return };
+                    let connected = tokio::time::timeout(Duration::from_secs(1), RawClient::connect(*port, true));
+                    client = connected.await.ok().and_then(std::result::Result::ok);
+                }
+                let Some(open) = client.as_mut() else { continue };
+                let reported = tokio::time::timeout(Duration::from_secs(2), step(open, fake)).await;
+                if !matches!(reported, Ok(Ok(()))) {
+                    client = None;
+                }
+            }
+        });
+    }
+    while hands.join_next().await.is_some() {}
+}

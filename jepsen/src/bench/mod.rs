@@ -1,7 +1,9 @@
 //! Load and measurement for the benchmarks.
 
+pub mod failover;
 pub mod fleet;
 pub mod load;
+pub mod straggler;
 pub mod table;
 pub mod usage;
 

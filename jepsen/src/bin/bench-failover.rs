@@ -1,0 +1,124 @@
+//! Failures of a group of our nodes on our monitors: how long writes fail, and what is lost.
+
+use std::time::Duration;
+
+use clap::Parser;
+use jepsen::bench::failover::{Case, Run, run};
+use jepsen::bench::table::Table;
+use jepsen::bench::{fleet, runtime};
+use jepsen::{Context, Group, Lab, Monitors, Result};
+
+#[derive(Parser)]
+#[command(about = "Measures failures of a group: write outage, lost rows, stale reads")]
+struct Args {
+    /// Which cases [default: all]: switchover, postmaster, node, frozen, leader+node, leader
+    #[arg(long, value_delimiter = ',')]
+    cases: Vec<String>,
+    /// How often each.
+    #[arg(long, default_value_t = 10)]
+    runs: usize,
+    /// Nodes of the group.
+    #[arg(long, default_value_t = 3)]
+    nodes: usize,
+    /// Simulated groups of two registered beside it, reporting once a second.
+    #[arg(long, default_value_t = 0)]
+    groups: usize,
+}
+
+fn main() -> std::process::ExitCode {
+    match measure(&Args::parse()) {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(args: &Args) -> Result<()> {
+    let mut cases = Vec::new();
+    for name in &args.cases {
+        let case = Case::ALL.into_iter().find(|case| case.name() == name);
+        cases.push(case.context(format!("unknown case {name}"))?);
+    }
+    if cases.is_empty() {
+        cases.extend(Case::ALL);
+    }
+    let lab = Lab::new("failover")?;
+    let mut group = Group::start(&lab, args.nodes)?;
+    let others = (args.groups > 0).then(|| Others::start(&lab, &group, args.groups)).transpose()?;
+    let mut table = Table::new(&[
+        "case",
+        "runs",
+        "min s",
+        "median s",
+        "max s",
+        "acknowledged rows",
+        "lost",
+        "stale reads until s",
+        "acknowledged by the old primary afterwards",
+        "whole again, median s",
+    ]);
+    for case in cases {
+        let mut runs = Vec::new();
+        for i in 0..args.runs {
+            let one = run(&mut group, case).context(format!("{}, run {}", case.title(), i + 1))?;
+            eprintln!("{} {}: {:.3} s; {}; {:?}", case.name(), i + 1, one.outage.as_secs_f64(), one.report, one.old_primary);
+            runs.push(one);
+        }
+        table.row(row(case, &runs));
+    }
+    table.print(&format!(
+        "Write outage of a group of {} nodes, a row every 10 ms{}",
+        args.nodes,
+        if args.groups > 0 { format!(", {} simulated groups beside it", args.groups) } else { String::new() }
+    ));
+    drop(others);
+    Ok(())
+}
+
+fn row(case: Case, runs: &[Run]) -> Vec<String> {
+    let seconds = |d: Duration| format!("{:.2}", d.as_secs_f64());
+    let spread = |of: &dyn Fn(&Run) -> Duration| {
+        let mut times: Vec<Duration> = runs.iter().map(of).collect();
+        times.sort_unstable();
+        let at = |i: usize| times.get(i).copied().map_or("-".to_owned(), seconds);
+        [at(0), at(times.len() / 2), at(times.len().saturating_sub(1))]
+    };
+    let [min, median, max] = spread(&|run| run.outage);
+    let [_, whole, _] = spread(&|run| run.whole);
+    let stale = runs.iter().filter_map(|run| run.old_primary.stale_until).max();
+    let sum = |of: &dyn Fn(&Run) -> usize| runs.iter().map(of).sum::<usize>().to_string();
+    vec![
+        case.title().to_owned(),
+        runs.len().to_string(),
+        min,
+        median,
+        max,
+        sum(&|run| run.report.acknowledged),
+        sum(&|run| run.lost + run.old_primary.lost),
+        stale.map_or("none".to_owned(), seconds),
+        sum(&|run| run.old_primary.acknowledged_late),
+        whole,
+    ]
+}
+
+/// Simulated groups that report while the measurements run.
+struct Others {
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Others {
+    fn start(lab: &Lab, group: &Group<'_>, groups: usize) -> Result<Self> {
+        let runtime = runtime()?;
+        let ports = group.monitors.ports();
+        let leader = *ports.get(group.monitors.leader()?).context("no leader")?;
+        let node_port = lab.port()?;
+        let fakes = runtime.block_on(async {
+            fleet::answer_health_checks(node_port).await?;
+            fleet::muster(leader, "other", groups, 2, node_port).await
+        })?;
+        runtime.spawn(fleet::keep_reporting(ports, fakes, Duration::from_secs(1)));
+        Ok(Self { _runtime: runtime })
+    }
+}
