@@ -118,7 +118,8 @@ pub fn stat(pid: i32) -> Option<Stat> {
     })
 }
 
-fn pids() -> Vec<i32> {
+/// All processes of this machine.
+pub fn all() -> Vec<i32> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
@@ -128,7 +129,7 @@ fn pids() -> Vec<i32> {
 /// The processes `roots` and their descendants, parents before children.
 pub fn tree(roots: &[i32]) -> Vec<i32> {
     let parents: BTreeMap<i32, i32> =
-        pids().into_iter().filter_map(|pid| Some((pid, stat(pid)?.parent))).collect();
+        all().into_iter().filter_map(|pid| Some((pid, stat(pid)?.parent))).collect();
     let mut found: Vec<i32> = roots.to_vec();
     let mut i = 0;
     while let Some(&parent) = found.get(i) {
@@ -144,7 +145,7 @@ pub fn tree(roots: &[i32]) -> Vec<i32> {
 /// (PostgreSQL overwrites its environment, but works in its data directory.)
 pub fn living_in(dir: &Path, marker: &str) -> Vec<i32> {
     let me = i32::try_from(std::process::id()).unwrap_or(0);
-    pids()
+    all()
         .into_iter()
         .filter(|&pid| pid != me && stat(pid).is_some_and(|s| s.state != 'Z'))
         .filter(|pid| {
