@@ -12,6 +12,7 @@ pub mod exec;
 pub mod protocol;
 pub mod remains;
 mod server;
+mod tied;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -20,6 +21,8 @@ use crate::error::{KeeperError, Result};
 
 /// `guardian` on the command line.
 pub const COMMAND: &str = "guardian";
+/// `guardian --tied PARENT PROGRAM ARGS`: runs a program that ends with its keeper.
+pub(crate) const TIED: &str = "--tied";
 
 /// The internal command: `guardian --pgdata DIR --home DIR`, and `guardian --exec PARENT PROGRAM ARGS`,
 /// the last step between the guardian and the postmaster.
@@ -31,6 +34,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<()> {
     };
     if args.first().is_some_and(|arg| arg == "--exec") {
         return exec::run(&args[1..]);
+    }
+    if args.first().is_some_and(|arg| arg == TIED) {
+        return tied::run(&args[1..]);
     }
     let path = |name: &str| {
         value(name).map(PathBuf::from).ok_or_else(|| KeeperError::arguments(format!("guardian: {name} is missing")))

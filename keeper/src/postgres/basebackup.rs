@@ -23,6 +23,8 @@ pub async fn run(config: &Config, paths: &Paths, upstream: &Upstream, node_id: i
     let install = Installation::of(&config.pg_ctl)?;
     let target = &config.backup_directory;
     finish_swap(config)?;
+    // A copy that was cut short: its links tell where it had begun to write.
+    vacate_tablespaces(config, target, install.major_version().await?)?;
     remove_dir(target)?;
     if let Some(parent) = target.parent() {
         files::private_dir(parent)?;
@@ -44,16 +46,11 @@ pub async fn run(config: &Config, paths: &Paths, upstream: &Upstream, node_id: i
     if let Some(slot) = slot {
         program = program.args(["--slot", slot]);
     }
-    // Table spaces lie outside: with the old directory still in place their paths are taken.
-    let old_tablespaces = tablespaces(&config.pgdata);
-    for space in &old_tablespaces {
-        empty_dir(space)?;
-    }
-    program.password(config.replication_password.as_deref()).logged().run(LONG).await?;
-    let had_cluster = config.pgdata.join("PG_VERSION").exists();
-    if had_cluster {
+    if config.pgdata.join("PG_VERSION").exists() {
         kept::save(config, paths)?;
     }
+    vacate_tablespaces(config, &config.pgdata, install.major_version().await?)?;
+    program.password(config.replication_password.as_deref()).logged().tied().run(LONG).await?;
     swap(config)?;
     kept::restore(config, paths)?;
     info!("the copy is in place at {}", config.pgdata.display());
@@ -159,13 +156,25 @@ fn tablespaces(pgdata: &Path) -> Vec<PathBuf> {
     entries.filter_map(|entry| fs::read_link(entry.path()).ok()).filter(|path| path.is_absolute()).collect()
 }
 
-fn empty_dir(path: &Path) -> Result<()> {
+/// Table spaces lie outside of the data directory, at the same path on every node: what the old copy
+/// has there must go before a new one is made. From then on the old data directory is no cluster any
+/// more, and says so, lest a copy that fails lead to a start without the table spaces' files.
+fn vacate_tablespaces(config: &Config, dir: &Path, major: u32) -> Result<()> {
+    let spaces = tablespaces(dir);
+    if !spaces.is_empty() && dir == config.pgdata {
+        warn!("emptying {} table space(s) of the old copy; {} is void from now on", spaces.len(), dir.display());
+        files::remove(&dir.join("PG_VERSION"))?;
+    }
+    spaces.iter().try_for_each(|space| empty_space(space, major))
+}
+
+/// `PG_15_202209061` and the like; a cluster of another major version may share the directory.
+fn empty_space(path: &Path, major: u32) -> Result<()> {
+    let ours = format!("PG_{major}_");
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-        let gone = match entry.file_type().is_ok_and(|t| t.is_dir()) {
-            true => fs::remove_dir_all(entry.path()),
-            false => fs::remove_file(entry.path()),
-        };
-        gone.map_err(|error| KeeperError::io(format!("cannot empty the table space {}", path.display()), &error))?;
+        if entry.file_name().to_string_lossy().starts_with(&ours) {
+            remove_dir(&entry.path())?;
+        }
     }
     Ok(())
 }

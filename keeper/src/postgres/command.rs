@@ -20,6 +20,17 @@ pub struct Program {
     secrets: Vec<(&'static str, String)>,
     /// Lines of standard error are logged as they come.
     progress: bool,
+    /// It and what it forks end with the keeper.
+    tied: bool,
+}
+
+/// The process group of a tied program: whatever is left of it when the keeper no longer wants it.
+struct Group(u32);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(self.0 as i32), nix::sys::signal::Signal::SIGKILL);
+    }
 }
 
 /// What a program said.
@@ -30,7 +41,7 @@ pub struct Output {
 
 impl Program {
     pub fn new(path: impl AsRef<Path>) -> Program {
-        Program { path: path.as_ref().to_path_buf(), args: Vec::new(), secrets: Vec::new(), progress: false }
+        Program { path: path.as_ref().to_path_buf(), args: Vec::new(), secrets: Vec::new(), progress: false, tied: false }
     }
 
     pub fn arg(mut self, arg: impl Into<OsString>) -> Program {
@@ -53,6 +64,23 @@ impl Program {
         self
     }
 
+    /// Dies with the keeper, however that ends: for programs that write into the node's directories.
+    pub fn tied(mut self) -> Program {
+        self.tied = true;
+        self
+    }
+
+    fn command(&self) -> Result<Command> {
+        if !self.tied {
+            return Ok(Command::new(&self.path));
+        }
+        let mut command = Command::new(crate::guardian::own_program()?);
+        command.process_group(0);
+        command.arg(crate::guardian::COMMAND).arg(crate::guardian::TIED);
+        command.arg(std::process::id().to_string()).arg(&self.path);
+        Ok(command)
+    }
+
     fn name(&self) -> String {
         self.path.file_name().map_or_else(|| "program".to_string(), |n| n.to_string_lossy().into_owned())
     }
@@ -61,7 +89,7 @@ impl Program {
     pub async fn run(self, deadline: Duration) -> Result<Output> {
         let name = self.name();
         debug!(program = %name, args = ?self.args, "running");
-        let mut command = Command::new(&self.path);
+        let mut command = self.command()?;
         command
             .args(&self.args)
             .env("LC_ALL", "C")
@@ -86,6 +114,7 @@ impl Program {
         let mut child = command
             .spawn()
             .map_err(|error| KeeperError::postgres(format!("cannot run {}: {error}", self.path.display())))?;
+        let _group = child.id().filter(|_| self.tied).map(Group);
         let (Some(out), Some(err)) = (child.stdout.take(), child.stderr.take()) else {
             return Err(KeeperError::internal(format!("{name} has no pipes")));
         };

@@ -90,6 +90,7 @@ impl Installation {
             .arg(pgdata)
             .arg("--encoding=UTF8")
             .args(auth_args.iter().copied())
+            .tied()
             .run(Duration::from_secs(300))
             .await
             .map(drop)

@@ -68,6 +68,7 @@ pub async fn run(config: &Config, paths: &Paths, from: &Upstream, node_id: i64) 
         .arg(conninfo(config, from, node_id, Some(&config.dbname)))
         .password(config.replication_password.as_deref())
         .logged()
+        .tied()
         .run(LONG)
         .await?;
     kept::restore(config, paths)?;
@@ -92,6 +93,7 @@ async fn recover(config: &Config, install: &Installation, control: &ControlData)
         .args(["--single", "-F", "-c", "restore_command=", "-c", "archive_mode=off", "-D"])
         .arg(&config.pgdata)
         .arg("template1")
+        .tied()
         .run(LONG)
         .await
         .map_err(|error| match error.message.contains("configuration file") {

@@ -3,6 +3,7 @@
 //! Works as root (PostgreSQL then runs as user `postgres`) and as any other user.
 #![allow(dead_code)]
 
+pub mod relay;
 pub mod writer;
 
 use std::fs::{self, File};
@@ -30,24 +31,48 @@ pub fn bindir() -> PathBuf {
     found.expect("PostgreSQL 15, 16 or 17 as Debian packages it")
 }
 
+/// Says that a story is skipped, past the test harness, which hides what a passing test prints. In CI
+/// nothing may be skipped for want of something that deploy/test.sh installs.
+pub fn skip(reason: &str) {
+    let test = std::thread::current().name().unwrap_or("test").to_string();
+    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {reason}");
+    let ci = std::env::var("CI").unwrap_or_default();
+    assert!(ci.is_empty() || ci == "false", "{test} must not be skipped in CI: {reason}");
+}
+
 /// The stock monitor comes from Debian's package pg-auto-failover-cli; stories need it.
 pub fn has_stock_monitor() -> bool {
     let found = Path::new("/usr/bin/pg_autoctl").exists();
     if !found {
-        eprintln!("SKIPPED: no /usr/bin/pg_autoctl (Debian: pg-auto-failover-cli, postgresql-15-auto-failover)");
+        skip("no /usr/bin/pg_autoctl (Debian: pg-auto-failover-cli, postgresql-15-auto-failover)");
     }
     found
 }
 
+/// Mounts need root. Continuous integration may run as somebody else.
+pub fn is_root() -> bool {
+    let root = geteuid().is_root();
+    if !root {
+        let _ = writeln!(std::io::stderr(), "SKIPPED {:?}: needs root", std::thread::current().name());
+    }
+    root
+}
+
 /// A command as the user that PostgreSQL runs as; the process id is the program's own.
 pub fn as_postgres(program: impl AsRef<Path>) -> Command {
-    let mut command = if geteuid().is_root() {
-        let mut command = Command::new("setpriv");
-        command.args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--"]).arg(program.as_ref());
-        command
-    } else {
-        Command::new(program.as_ref())
-    };
+    wrapped(&[], program)
+}
+
+/// The same, run by other commands, which run as the test does.
+fn wrapped(wrap: &[String], program: impl AsRef<Path>) -> Command {
+    let mut words: Vec<std::ffi::OsString> = wrap.iter().map(Into::into).collect();
+    if geteuid().is_root() {
+        let setpriv = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--"];
+        words.extend(setpriv.map(Into::into));
+    }
+    words.push(program.as_ref().into());
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]);
     let path = format!("{}:/usr/bin:/bin", bindir().display());
     command.env_clear().env("PATH", path).env("LC_ALL", "C").current_dir("/").stdin(Stdio::null());
     command
@@ -87,9 +112,16 @@ fn keeper_binary(root: &Path) -> PathBuf {
 
 pub struct Node {
     pub name: String,
+    pub host: String,
     pub pgdata: PathBuf,
     pub port: u16,
     pub log: PathBuf,
+    /// In addition to, or instead of, what every node's environment has.
+    pub env: Vec<(String, String)>,
+    /// The monitor as this node sees it.
+    pub monitor: String,
+    /// A command that runs the keeper's, such as `faketime`; it must become it.
+    pub wrap: Vec<String>,
     keeper: Option<Child>,
 }
 
@@ -169,16 +201,26 @@ impl World {
 
     /// Registers and runs a node; returns its index.
     pub fn add(&mut self, extra: &[&str]) -> usize {
+        let at = self.plan();
+        self.start(at, extra);
+        at
+    }
+
+    /// A node that can still be changed before it is started.
+    pub fn plan(&mut self) -> usize {
         let at = self.nodes.len();
         let name = format!("n{}", at + 1);
         self.nodes.push(Node {
             pgdata: self.root.join(&name),
             log: self.root.join(format!("{name}.log")),
+            host: "127.0.0.1".to_string(),
             port: free_port(),
+            env: Vec::new(),
+            monitor: self.monitor_uri(),
+            wrap: Vec::new(),
             name,
             keeper: None,
         });
-        self.start(at, extra);
         at
     }
 
@@ -194,15 +236,16 @@ impl World {
     pub fn command(&self, at: usize, verb: &str) -> Command {
         let node = &self.nodes[at];
         let out = fs::OpenOptions::new().create(true).append(true).open(&node.log).unwrap();
-        let mut command = as_postgres(&self.binary);
+        let mut command = wrapped(&node.wrap, &self.binary);
         command
             .env("HOME", &self.root)
+            .envs(node.env.iter().cloned())
             .env("KEEPER_LOG", std::env::var("KEEPER_LOG").unwrap_or_else(|_| "info".into()))
             .arg(verb)
             .arg("--pgdata")
             .arg(&node.pgdata)
-            .args(["--pgport", &node.port.to_string(), "--name", &node.name, "--hostname", "127.0.0.1"])
-            .args(["--listen", "127.0.0.1", "--monitor", &self.monitor_uri(), "--pgctl"])
+            .args(["--pgport", &node.port.to_string(), "--name", &node.name, "--hostname", &node.host])
+            .args(["--listen", "127.0.0.1", "--monitor", &node.monitor, "--pgctl"])
             .arg(bindir().join("pg_ctl"))
             .stdout(out.try_clone().unwrap())
             .stderr(out);
