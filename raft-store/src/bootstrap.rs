@@ -21,7 +21,7 @@ use crate::wire::{Introduction, Purpose, Rejoin, RejoinProgress, Request, Respon
 
 const PROBE_TIMEOUT: Duration = Duration::from_millis(800);
 const PAUSE: Duration = Duration::from_millis(200);
-const HOUSEKEEPING: Duration = Duration::from_millis(250);
+const HOUSEKEEPING: Duration = Duration::from_millis(500);
 
 /// Connections that may ask but not take part.
 struct Visitors(Vec<Arc<Peer>>, Vec<u64>);

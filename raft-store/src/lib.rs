@@ -15,6 +15,7 @@ mod config;
 mod core;
 mod error;
 mod frame;
+mod heartbeat;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod identities;

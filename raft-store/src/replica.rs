@@ -25,7 +25,7 @@ use crate::state_store::StateStore;
 use crate::status::{self, Status};
 use crate::types::{Command, Raft};
 use crate::wire::{Request, Response};
-use crate::{bootstrap, membership, server, storage, tls};
+use crate::{bootstrap, heartbeat, membership, server, storage, tls};
 
 /// Largest entry that [`Replica::propose`] accepts, in bytes.
 pub const MAX_ENTRY_BYTES: usize = 4 << 20;
@@ -123,6 +123,7 @@ impl Replica {
         tokio::spawn(server::serve(listener, core.identities.clone(), core.clone(), stopped.clone()));
         tokio::spawn(status::keep(core.clone(), recovered.clone(), status_tx, stopped.clone()));
         tokio::spawn(bootstrap::housekeeping(core.clone(), stopped.clone()));
+        tokio::spawn(heartbeat::send(core.clone(), status.clone(), stopped.clone()));
         if had_log {
             tokio::spawn(watch_recovery(core.clone(), recovered_tx, stopped.clone()));
         }
@@ -284,7 +285,8 @@ async fn watch_recovery(core: Arc<Core>, recovered: watch::Sender<bool>, mut sto
 fn raft_config(cfg: &Config) -> openraft::Config {
     openraft::Config {
         cluster_name: "pgquorum".into(),
-        heartbeat_interval: cfg.heartbeat_ms,
+        heartbeat_interval: heartbeat::openraft_interval_ms(cfg),
+        enable_heartbeat: false,
         election_timeout_min: cfg.election_timeout_min_ms,
         election_timeout_max: cfg.election_timeout_max_ms,
         // Only a limit for openraft's own patience; pieces have their own deadline.

@@ -157,9 +157,21 @@ pub fn current(core: &Core, recovered: bool) -> Status {
     }
 }
 
+/// Between two looks while no leader is seen.
+const UNSEEN_LOOK: Duration = Duration::from_millis(100);
+
+/// How long the leader, or this leader's majority, counts as seen if nothing more is heard.
+fn lease_left(core: &Core, role: Role) -> Duration {
+    let silence = match role {
+        Role::Leader => core.metrics().last_quorum_acked.map(|t| t.into_inner().elapsed()),
+        _ => core.leader_silence(),
+    };
+    Duration::from_millis(core.cfg.election_timeout_max_ms).saturating_sub(silence.unwrap_or_default())
+}
+
 /// Keeps the watch channel current. Wakes for changes of role, term, leader and membership (openraft's
-/// full metrics change with every heartbeat and entry), and ten times a second for what only time
-/// changes (`leader_seen`).
+/// full metrics change with every heartbeat and entry), and when time alone may have changed
+/// `leader_seen`: at the end of the leader's lease as known now, ten times a second without a leader.
 pub async fn keep(
     core: Arc<Core>,
     recovered: watch::Receiver<bool>,
@@ -170,6 +182,7 @@ pub async fn keep(
     let mut facts = core.identities.changed.subscribe();
     loop {
         let now = current(&core, *recovered.borrow());
+        let next_look = if now.leader_seen { lease_left(&core, now.role).max(UNSEEN_LOOK) } else { UNSEEN_LOOK };
         let initialised = now.role != Role::Uninitialised;
         core.identities.initialised.store(initialised, std::sync::atomic::Ordering::Relaxed);
         core.identities.term.store(now.term, std::sync::atomic::Ordering::Relaxed);
@@ -184,7 +197,7 @@ pub async fn keep(
                 sleep(Duration::from_millis(if changed.is_ok() { 1 } else { 100 })).await;
             }
             _ = facts.changed() => {}
-            () = sleep(Duration::from_millis(100)) => {}
+            () = sleep(next_look) => {}
             _ = async { stop.wait_for(|s| *s).await.map(drop) } => return,
         }
     }

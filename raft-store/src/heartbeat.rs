@@ -1,0 +1,40 @@
+//! Sends the leader's heartbeats.
+//!
+//! openraft ticks every 13/64 of its own `heartbeat_interval`, on followers too; at rest these ticks are
+//! most of what a replica does (33 of 83 wake-ups a second with 150 ms). It is therefore given the
+//! longest interval that its election timeout allows, and the heartbeats are sent from here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use crate::config::Config;
+use crate::core::Core;
+use crate::status::{Role, Status};
+
+/// Milliseconds that openraft takes for its heartbeat interval: it demands that this and a tick
+/// (13/64 of it) be less than the shortest election timeout.
+pub fn openraft_interval_ms(cfg: &Config) -> u64 {
+    (cfg.election_timeout_min_ms * 4 / 5).max(cfg.heartbeat_ms)
+}
+
+/// Runs for the life of a replica; sleeps without a timer while it does not lead.
+pub async fn send(core: Arc<Core>, mut status: watch::Receiver<Status>, mut stop: watch::Receiver<bool>) {
+    let period = Duration::from_millis(core.cfg.heartbeat_ms);
+    let work = async {
+        while status.wait_for(|status| status.role == Role::Leader).await.is_ok() {
+            let began = Instant::now();
+            // An error: consensus has stopped, and its status will say so.
+            if core.raft.trigger().heartbeat().await.is_err() {
+                return;
+            }
+            sleep_until(began + period).await;
+        }
+    };
+    tokio::select! {
+        () = work => {}
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+}
