@@ -3,7 +3,10 @@
 //! bincode is not self-describing, so every value says first what it is and in which format; an
 //! unknown or newer one is refused, never guessed at. `raft-store` adds lengths and checksums.
 
+mod format1;
+
 use bincode::Options;
+use failover::{Outcome, State};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -22,7 +25,7 @@ pub enum Kind {
 }
 
 /// The format that this release writes, and the newest that it reads.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// Larger values are refused on both ways.
 const LIMIT: u64 = 256 * 1024 * 1024;
@@ -44,22 +47,63 @@ pub enum CodecError {
     Damaged(String),
 }
 
+/// A value that has had more than one format.
+pub trait Value: Serialize + DeserializeOwned {
+    /// Its shape in format 1.
+    type Format1: Serialize + DeserializeOwned + Into<Self> + for<'a> From<&'a Self>;
+}
+
+impl Value for Outcome {
+    type Format1 = format1::Outcome1;
+}
+
+impl Value for State {
+    type Format1 = format1::State1;
+}
+
+/// Text has been the same in every format.
+#[derive(serde::Serialize, serde::Deserialize)]
+pub struct Text(pub String);
+
+impl From<&Text> for Text {
+    fn from(text: &Text) -> Text {
+        Text(text.0.clone())
+    }
+}
+
+impl Value for Text {
+    type Format1 = Text;
+}
+
 /// Encodes a value in the present format.
-pub fn encode<T: Serialize>(kind: Kind, value: &T) -> Result<Vec<u8>, CodecError> {
+#[cfg(any(test, feature = "fuzzing"))]
+pub fn encode<T: Value>(kind: Kind, value: &T) -> Result<Vec<u8>, CodecError> {
+    encode_as(VERSION, kind, value)
+}
+
+/// Encodes a value in a format that every replica understands.
+pub fn encode_as<T: Value>(version: u16, kind: Kind, value: &T) -> Result<Vec<u8>, CodecError> {
+    let version = version.clamp(1, VERSION);
     let mut bytes = vec![kind as u8];
-    bytes.extend_from_slice(&VERSION.to_be_bytes());
-    options().serialize_into(&mut bytes, value).map_err(|e| CodecError::Damaged(e.to_string()))?;
+    bytes.extend_from_slice(&version.to_be_bytes());
+    let written = match version {
+        1 => options().serialize_into(&mut bytes, &T::Format1::from(value)),
+        _ => options().serialize_into(&mut bytes, value),
+    };
+    written.map_err(|e| CodecError::Damaged(e.to_string()))?;
     Ok(bytes)
 }
 
-/// Decodes a value of the given kind.
-pub fn decode<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Result<T, CodecError> {
+/// Decodes a value of the given kind, of the present format or an older one.
+pub fn decode<T: Value>(kind: Kind, bytes: &[u8]) -> Result<T, CodecError> {
     let (&[found, high, low], payload) = bytes.split_first_chunk::<3>().ok_or(CodecError::Short)?;
     if found != kind as u8 {
         return Err(CodecError::Kind { expected: kind as u8, found });
     }
+    let damaged = |e: bincode::Error| CodecError::Damaged(e.to_string());
     match u16::from_be_bytes([high, low]) {
-        VERSION => options().deserialize(payload).map_err(|e| CodecError::Damaged(e.to_string())),
+        VERSION => options().deserialize(payload).map_err(damaged),
+        1 => options().deserialize::<T::Format1>(payload).map(Into::into).map_err(damaged),
         0 => Err(CodecError::Damaged("format version 0".to_string())),
         newer => Err(CodecError::Newer(newer)),
     }
@@ -93,7 +137,7 @@ mod tests {
     /// Values of every shape, as they were first written. Bytes that are out there are read for ever:
     /// a changed fixture needs a new format version and a reader for the old one.
     #[test]
-    fn the_bytes_of_format_1_stay_what_they_are() {
+    fn the_bytes_of_every_format_stay_what_they_are() {
         let (outcome, state) = sample();
         let golden = |name: &str, bytes: Vec<u8>| {
             let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/formats").join(name);
@@ -105,10 +149,35 @@ mod tests {
             assert!(known == bytes, "{} differs: is this a new format version?", path.display());
             known
         };
-        let bytes = golden("outcome-1.bin", encode(Kind::Outcome, &outcome).unwrap());
+        for version in 1..=VERSION {
+            let bytes = golden(&format!("outcome-{version}.bin"), encode_as(version, Kind::Outcome, &outcome).unwrap());
+            assert_eq!(decode::<Outcome>(Kind::Outcome, &bytes).unwrap(), outcome, "format {version}");
+            let bytes = golden(&format!("state-{version}.bin"), encode_as(version, Kind::State, &state).unwrap());
+            assert_eq!(decode::<State>(Kind::State, &bytes).unwrap(), state, "format {version}");
+        }
+        let (outcome, state) = with_epochs(outcome, state);
+        let bytes = golden("outcome-2-epochs.bin", encode(Kind::Outcome, &outcome).unwrap());
         assert_eq!(decode::<Outcome>(Kind::Outcome, &bytes).unwrap(), outcome);
-        let bytes = golden("state-1.bin", encode(Kind::State, &state).unwrap());
+        let bytes = golden("state-2-epochs.bin", encode(Kind::State, &state).unwrap());
         assert_eq!(decode::<State>(Kind::State, &bytes).unwrap(), state);
+    }
+
+    /// What only format 2 can say.
+    fn with_epochs(mut outcome: Outcome, mut state: State) -> (Outcome, State) {
+        use failover::state::{Group, SyncSet};
+        use failover::*;
+        let mut node = Node::clone(state.nodes.values().next().unwrap());
+        node.generation = Generation::Pgquorum;
+        node.sync_sets =
+            vec![SyncSet { standbys: vec![2, 3], required: 1, offered: true, version: 4, confirmed: Lsn(0x0193_A2F0) }];
+        (node.epoch, node.goal_epoch, node.sync_version) = (3, 2, 4);
+        (node.sealed, node.postgres_end) = (true, PostgresEnd::Clean);
+        let row = Group { epoch: 3, sync_version: 4 };
+        let changes = vec![Change::PutNode(node), Change::PutGroup { formation: "default".into(), group: 0, row }];
+        let second = Outcome { changes, ..Outcome::default() };
+        assert_ne!(apply(&mut state, &second), Applied::Conflict);
+        outcome.changes.extend(second.changes);
+        (outcome, state)
     }
 
     /// A small history: a registration, its report, every kind of change; and the state after it.
@@ -146,6 +215,7 @@ mod tests {
             timeline: 1,
             lsn: Lsn(0x0193_A2E8),
             sync_state: SyncState::Quorum,
+            extended: None,
         };
         for command in [Command::RegisterNode(register), Command::NodeActive(report)] {
             let decision = decide(&state, &observations, &command.into(), now).unwrap();
@@ -180,9 +250,11 @@ mod tests {
         #[test]
         fn no_bytes_make_the_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
             let _ = decode::<Outcome>(Kind::Outcome, &bytes);
-            let mut framed = vec![Kind::State as u8, 0, 1];
-            framed.extend_from_slice(&bytes);
-            let _ = decode::<State>(Kind::State, &framed);
+            for version in 1..=2 {
+                let mut framed = vec![Kind::State as u8, 0, version];
+                framed.extend_from_slice(&bytes);
+                let _ = decode::<State>(Kind::State, &framed);
+            }
         }
     }
 }

@@ -5,8 +5,6 @@
 
 use failover::{Outcome, State, apply};
 use futures::FutureExt;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::codec::{self, Kind};
 use crate::config::Config;
@@ -15,7 +13,7 @@ use crate::health;
 pub use crate::sql::fuzzing::{bind_values, first_packet, forwarded, frontend, scram, sql, sql_repeated};
 
 /// What was read is written, and reads as the same bytes again.
-fn again<T: Serialize + DeserializeOwned>(kind: Kind, value: &T) -> Result<(), String> {
+fn again<T: codec::Value>(kind: Kind, value: &T) -> Result<(), String> {
     let text = |e: codec::CodecError| format!("{kind:?}: {e}");
     let bytes = codec::encode(kind, value).map_err(text)?;
     let back: T = codec::decode(kind, &bytes).map_err(text)?;
@@ -28,7 +26,7 @@ pub fn replicated(data: &[u8]) -> Result<(), String> {
     let Some((which, body)) = data.split_first() else { return Ok(()) };
     let framed = |kind: Kind| match which % 2 {
         0 => body.to_vec(),
-        _ => [&[kind as u8, 0, 1], body].concat(),
+        _ => [&[kind as u8, 0, 1 + which / 2 % 2], body].concat(),
     };
     let mut state = State::default();
     if let Ok(read) = codec::decode::<State>(Kind::State, &framed(Kind::State)) {
@@ -40,7 +38,7 @@ pub fn replicated(data: &[u8]) -> Result<(), String> {
         apply(&mut state, &outcome);
         again(Kind::State, &state)?;
     }
-    let _ = codec::decode::<String>(Kind::LogMessage, &framed(Kind::LogMessage));
+    let _ = codec::decode::<codec::Text>(Kind::LogMessage, &framed(Kind::LogMessage));
     Ok(())
 }
 

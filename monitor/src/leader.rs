@@ -20,6 +20,9 @@ use crate::sql::backend::{CallDone, CallError, TransactionId};
 /// elections fit in; clients such as stock keepers come back by themselves.
 pub const REPLICATION_DEADLINE: Duration = Duration::from_secs(3);
 
+/// How long a call of our keepers waits for the replicas to announce the formats that they know.
+const FORMAT_DEADLINE: Duration = Duration::from_secs(2);
+
 /// How often a decision is made anew because the state had moved on under it. Each try means that
 /// somebody else's decision went through.
 const TRIES: usize = 50;
@@ -70,6 +73,7 @@ impl Leader {
             let free = self.reservations.acquire(&register.formation, None).await;
             free.map_err(|()| CallError::Busy(register.formation.clone()))?;
         }
+        self.formats_allow(&call.command).await?;
         let _turn = self.groups.lock(lock_key(&self.shared.read().state, &call.command)).await;
         for _ in 0..TRIES {
             // A health verdict answers nobody, so it needs no proof; its outcome still does.
@@ -87,6 +91,37 @@ impl Leader {
             }
         }
         Err(CallError::Internal("the state kept changing under this call: try again".to_string()))
+    }
+
+    /// What our keepers say needs format 2, which is written once every replica has announced it.
+    async fn formats_allow(&self, command: &Command) -> Result<(), CallError> {
+        let extended = match command {
+            Command::NodeActive(report) => report.extended.is_some(),
+            Command::RegisterNode(call) => call.generation == failover::Generation::Pgquorum,
+            _ => false,
+        };
+        let deadline = Instant::now() + FORMAT_DEADLINE;
+        while extended && self.shared.read().state.cluster_version < codec::VERSION {
+            let announced = |peer: &raft_store::PeerStatus| peer.cluster_versions.is_some_and(|(_, newest)| newest >= codec::VERSION);
+            if self.replica.status().peers.iter().all(announced) {
+                self.prove().await?;
+                let base = self.shared.read();
+                let raise = Command::SetClusterVersion { version: codec::VERSION }.into();
+                let decision = decide(&base.state, &Observations::default(), &raise, clock::now()).map_err(CallError::Rejected)?;
+                drop(base);
+                self.propose(&decision.outcome).await?;
+            } else if Instant::now() >= deadline {
+                return Err(CallError::Rejected(failover::Rejection {
+                    sqlstate: "55000".to_string(),
+                    message: "not every monitor has said yet that it understands nodes of pgquorum's own keeper".to_string(),
+                    detail: None,
+                    hint: Some("Every monitor must have been reachable once since it was created or upgraded.".to_string()),
+                }));
+            } else {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+        Ok(())
     }
 
     /// Replicates the outcome of a decision; `None` when the state had moved on.
@@ -107,7 +142,8 @@ impl Leader {
     }
 
     async fn propose(&self, outcome: &Outcome) -> Result<Verdict, CallError> {
-        let entry = codec::encode(Kind::Outcome, outcome).map_err(|e| CallError::Internal(e.to_string()))?;
+        let format = self.shared.read().state.cluster_version;
+        let entry = codec::encode_as(format, Kind::Outcome, outcome).map_err(|e| CallError::Internal(e.to_string()))?;
         match self.replica.propose(entry, Instant::now() + REPLICATION_DEADLINE).await {
             Ok(applied) => Verdict::from_response(&applied.response)
                 .ok_or_else(|| CallError::Internal("the state machine gave no verdict".to_string())),
@@ -126,6 +162,7 @@ impl Leader {
         call: Call,
     ) -> Result<CallDone, CallError> {
         self.prove().await?;
+        self.formats_allow(&call.command).await?;
         if let Command::RegisterNode(register) = &call.command {
             let free = self.reservations.acquire(&register.formation, Some(transaction)).await;
             free.map_err(|()| CallError::Busy(register.formation.clone()))?;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::clock;
-use crate::codec::{self, Kind};
+use crate::codec::{self, Kind, Text};
 use crate::leader::{Done, Leader};
 use crate::members::Members;
 use crate::notify::Hub;
@@ -85,7 +85,7 @@ impl Monitor {
         for message in messages {
             info!("{message}");
             self.hub.log(&message);
-            let Ok(body) = codec::encode(Kind::LogMessage, &message) else { continue };
+            let Ok(body) = codec::encode_as(1, Kind::LogMessage, &Text(message)) else { continue };
             for peer in self.members.peers() {
                 let (replica, body) = (self.replica.clone(), body.clone());
                 // Best effort: such messages are for people who watch.
@@ -249,8 +249,8 @@ impl CallHandler for PeerRequests {
                     facade.execute_forwarded(statement.to_vec()).await
                 }
                 (Some((kind, _)), _) if *kind == Kind::LogMessage as u8 => {
-                    if let Ok(message) = codec::decode::<String>(Kind::LogMessage, &body) {
-                        hub.log(&message);
+                    if let Ok(message) = codec::decode::<Text>(Kind::LogMessage, &body) {
+                        hub.log(&message.0);
                     }
                     Vec::new()
                 }

@@ -88,7 +88,8 @@ impl raft_store::StateMachine for FailoverStateMachine {
     }
 
     fn snapshot(&self) -> Vec<u8> {
-        match codec::encode(Kind::State, &*self.shared.read().state) {
+        let state = self.shared.read().state;
+        match codec::encode_as(state.cluster_version, Kind::State, &*state) {
             Ok(bytes) => bytes,
             Err(why) => stop_here(&format!("the state cannot be written to a snapshot: {why}")),
         }

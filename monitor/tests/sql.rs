@@ -23,3 +23,5 @@ mod by_hand;
 mod documentation;
 #[path = "sql/reports.rs"]
 mod reports;
+#[path = "sql/keepers.rs"]
+mod keepers;

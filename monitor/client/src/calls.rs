@@ -51,7 +51,7 @@ fn uri_arguments(statement: &str, sslmode: &str) -> String {
     statement.replace("$2", &literal(sslmode)).replace("$3", "''").replace("$4", "''")
 }
 
-fn one(rows: Vec<Row>) -> Result<Row, CallError> {
+pub(crate) fn one(rows: Vec<Row>) -> Result<Row, CallError> {
     rows.into_iter().next().ok_or_else(|| CallError::Answer("no row".to_string()))
 }
 
@@ -274,32 +274,6 @@ impl MonitorClient {
         assignment(&one(self.run(&sql, Repeat::Harmless).await?)?)
     }
 
-    /// Registers a node in a transaction that the caller commits once it has written down who it is.
-    pub async fn register_node(&self, request: &RegistrationRequest) -> Result<Registration, CallError> {
-        let session = self.session().await?;
-        let patience = self.patience();
-        session.query("BEGIN", patience).await?;
-        let sql = format!(
-            "SELECT * FROM pgautofailover.register_node({}, {}, {}, {}, {}, {}, {}, {}, {}::pgautofailover.replication_state, {}, {}, {}, {})",
-            literal(&request.formation),
-            literal(&request.host),
-            request.port,
-            literal(&request.dbname),
-            literal(&request.name),
-            request.system_identifier,
-            request.desired_id.unwrap_or(-1),
-            request.desired_group.unwrap_or(-1),
-            literal(request.initial_state.name()),
-            literal(&request.kind),
-            request.candidate_priority,
-            request.replication_quorum,
-            literal(&request.cluster)
-        );
-        let row = one(session.query(&sql, patience).await?)?;
-        let registered = Registered { assignment: assignment(&row)?, name: row.string(5)? };
-        Ok(Registration { session, registered })
-    }
-
     /// The node that writes go to. While a failover is under way there may be none: an error.
     pub async fn get_primary(&self, formation: &str, group: i32) -> Result<GroupNode, CallError> {
         let sql = format!("SELECT * FROM pgautofailover.get_primary({}, {group})", literal(formation));
@@ -464,7 +438,7 @@ impl Registration {
     }
 }
 
-fn assignment(row: &Row) -> Result<NodeAssignment, CallError> {
+pub(crate) fn assignment(row: &Row) -> Result<NodeAssignment, CallError> {
     Ok(NodeAssignment {
         id: row.parse(0)?,
         group: row.parse(1)?,

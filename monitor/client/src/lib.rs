@@ -12,6 +12,7 @@ mod calls;
 mod client;
 mod connect;
 mod error;
+mod keeper_calls;
 mod notification;
 mod rows;
 mod session;
@@ -23,8 +24,8 @@ pub use connect::{Attempt, ConnectError, ConnectOptions, Connector, Failure};
 pub use error::{CallError, ServerError};
 pub use notification::{Heard, StateNotification, StateStream};
 pub use rows::{
-    EventRow, FormationUri, GroupNode, NodeActiveReport, NodeAssignment, NodeRow, Registered, Registration,
-    RegistrationRequest, ReplicaRow, SettingRow,
+    Answer, EventRow, FormationUri, GroupNode, GroupState, NodeActiveReport, NodeAssignment, NodeRow, Registered,
+    Registration, RegistrationRequest, ReplicaRow, Report, SettingRow, Upstream,
 };
 pub use session::{Listened, Session};
 pub use sql::{literal, quoted_or_null};

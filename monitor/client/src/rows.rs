@@ -154,6 +154,52 @@ pub struct NodeAssignment {
     pub replication_quorum: bool,
 }
 
+/// One report of our own keeper: `pgquorum.node_active`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    pub report: NodeActiveReport,
+    pub extended: failover::Extended,
+}
+
+/// The answer to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub assignment: NodeAssignment,
+    /// The group's epoch: persist it before acting, refuse goals of an older one.
+    pub epoch: i64,
+    /// The configuration that this node must have in effect as a primary; 0: none.
+    pub sync_version: i64,
+    pub synchronous_standby_names: String,
+    /// Counted from the moment the report was sent, on CLOCK_BOOTTIME; 0: no lease was granted.
+    pub lease_ms: u32,
+    /// Whom to follow, clone and fetch from; `None`: nobody.
+    pub primary: Option<Upstream>,
+    /// A switchover is coming: checkpoint before the drain.
+    pub checkpoint_now: bool,
+    /// The next report should carry the history of the present timeline.
+    pub want_history: bool,
+}
+
+/// A node that another one follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    pub id: i64,
+    pub host: String,
+    pub port: u16,
+}
+
+/// A row of `pgquorum.group_state`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupState {
+    pub group: i32,
+    /// `quorum` or `upstream`: how failovers of this group are decided.
+    pub path: String,
+    pub epoch: i64,
+    pub sync_version: i64,
+    /// The synchronous configurations that the primary may have in effect, the newest last.
+    pub configurations: String,
+}
+
 /// Arguments of `register_node`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegistrationRequest {
@@ -180,6 +226,8 @@ pub struct RegistrationRequest {
 pub struct Registered {
     pub assignment: NodeAssignment,
     pub name: String,
+    /// The group's epoch; 0 from a registration as a stock keeper.
+    pub epoch: i64,
 }
 
 /// A registration that the monitor has not committed yet. Dropping it takes it back.

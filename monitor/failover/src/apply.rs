@@ -103,6 +103,10 @@ fn write(state: &mut State, change: &Change, written: &mut BTreeSet<Scope>) {
             written.insert(Scope::Settings);
             state.cluster_version = state.cluster_version.max(*version);
         }
+        Change::PutGroup { formation, group, row } => {
+            written.insert(Scope::Group(formation.clone(), *group));
+            state.groups.entry(formation.clone()).or_default().insert(*group, *row);
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! One module per family of calls: what must hold before, and what is done beside the rules.
 
+pub(crate) mod extended;
 pub(crate) mod failover;
 pub(crate) mod formation;
 pub(crate) mod maintenance;

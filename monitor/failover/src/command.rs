@@ -4,6 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use serde::{Deserialize, Serialize};
 
+use crate::extended::Extended;
 use crate::state::Generation;
 use crate::values::{GroupId, Health, Lsn, NodeId, SyncState, WallTime};
 use crate::NodeState;
@@ -96,6 +97,8 @@ pub struct NodeActive {
     /// `0/0`: not known, keeps what is stored.
     pub lsn: Lsn,
     pub sync_state: SyncState,
+    /// From our keepers (`pgquorum.node_active`); `None` from stock ones.
+    pub extended: Option<Extended>,
 }
 
 /// The columns of `pgautofailover.node` that test mode may overwrite; `None` leaves one alone.

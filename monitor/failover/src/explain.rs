@@ -12,10 +12,10 @@ use crate::rule::{Rule, Section};
 use crate::rules;
 use crate::rules_engine::Scene;
 use crate::settings::Settings;
-use crate::state::State;
+use crate::state::{Generation, State};
 use crate::values::{NodeId, Now};
 use crate::view::View;
-use crate::{Command, Observations, decide};
+use crate::{Command, Extended, Observations, decide};
 
 /// One rule, looked at for one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,6 +118,15 @@ pub fn next(state: &State, observations: &Observations, id: NodeId, now: Now) ->
         timeline: node.timeline,
         lsn: observations.of(id).lsn.unwrap_or(node.lsn),
         sync_state: node.sync_state,
+        extended: (node.generation == Generation::Pgquorum).then(|| Extended {
+            epoch: node.epoch,
+            sync_version: node.sync_version,
+            sealed: node.sealed,
+            upstream: observations.of(id).upstream,
+            postgres_end: node.postgres_end,
+            timeline_history: Vec::new(),
+            standbys_streaming: observations.of(id).standbys_streaming,
+        }),
     };
     match decide(state, observations, &Command::NodeActive(report).into(), now) {
         Ok(decision) => {

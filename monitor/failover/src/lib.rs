@@ -14,6 +14,7 @@ pub mod condition;
 pub mod decide;
 pub mod edges;
 pub mod explain;
+pub mod extended;
 pub mod node_state;
 pub mod observation;
 pub mod outcome;
@@ -46,6 +47,7 @@ pub use outcome::{Change, Decision, Event, NewEvent, Notice, Outcome, Rejection,
 pub use settings::Settings;
 pub use snapshot::Snapshot;
 pub use explain::explain;
+pub use extended::{Extended, ExtendedGoal, PostgresEnd, UpstreamView};
 pub use render::fsm_rows;
-pub use state::{Formation, Generation, Node, State};
+pub use state::{Formation, Generation, Group, Node, State};
 pub use values::{GroupId, Health, Lsn, NodeId, Now, SyncState, WallTime};

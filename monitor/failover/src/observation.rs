@@ -4,6 +4,7 @@ use alloc::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::UpstreamView;
 use crate::values::{Lsn, NodeId, Now, WallTime};
 
 /// A moment, on both clocks of the leader that witnessed it.
@@ -41,6 +42,10 @@ pub struct Observation {
     pub health_check: Option<Stamp>,
     /// The last change of the reported state or of the goal.
     pub state_change: Option<Stamp>,
+    /// How it sees its upstream, by its last report.
+    pub upstream: UpstreamView,
+    /// Synchronous standbys with fresh replies, by the primary's last report; negative: unknown.
+    pub standbys_streaming: i32,
 }
 
 /// Everything that the present leader has witnessed. A new leader starts with none of it and with

@@ -5,7 +5,8 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::observation::Observation;
-use crate::state::{Formation, Node, TimelineFork};
+use crate::extended::ExtendedGoal;
+use crate::state::{Formation, Group, Node, TimelineFork};
 use crate::values::{GroupId, Health, Lsn, NodeId, SyncState, WallTime};
 use crate::NodeState;
 
@@ -57,6 +58,7 @@ pub enum Change {
     ReloadSettings,
     PutTimelineFork(TimelineFork),
     SetClusterVersion(u16),
+    PutGroup { formation: String, group: GroupId, row: Group },
 }
 
 /// A row of `pgautofailover.event` without its id, which `apply` assigns.
@@ -123,6 +125,10 @@ pub enum Reply {
     Bool(bool),
     NodeActive(AssignedGoal),
     Registered { goal: AssignedGoal, name: String },
+    /// `pgquorum.node_active`
+    Reported(ExtendedGoal),
+    /// `pgquorum.register_node`
+    RegisteredInEpoch { goal: AssignedGoal, name: String, epoch: i64 },
     Formation(Formation),
     /// `set_node_system_identifier`, `set_group_system_identifier`: the rows that changed.
     Nodes(Vec<NodeAddress>),

@@ -172,8 +172,52 @@ pub fn synchronous_standby_names(state: &State, formation: &str, group: GroupId)
     if standbys.is_empty() {
         return Ok(String::new());
     }
+    Ok(standby_names(u32::try_from(required).unwrap_or(u32::MAX), &standbys))
+}
+
+/// The text of `synchronous_standby_names`; empty when nobody is waited for.
+pub(crate) fn standby_names(required: u32, standbys: &[NodeId]) -> String {
+    if standbys.is_empty() {
+        return String::new();
+    }
     let names: Vec<String> = standbys.iter().map(|id| alloc::format!("pgautofailover_standby_{id}")).collect();
-    Ok(alloc::format!("ANY {required} ({})", names.join(", ")))
+    alloc::format!("ANY {required} ({})", names.join(", "))
+}
+
+/// A row of `pgquorum.group_state`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupRow {
+    pub formation: String,
+    pub group: GroupId,
+    /// `quorum` or `upstream`.
+    pub path: &'static str,
+    pub epoch: i64,
+    /// The newest version of a synchronous configuration.
+    pub sync_version: i64,
+    /// The configurations that the primary may have in effect, the newest last: `3: ANY 1 (...)`.
+    pub configurations: String,
+}
+
+/// The groups of a formation and the path that their failovers take.
+pub fn group_state(state: &State, observations: &Observations, formation: &str) -> Vec<GroupRow> {
+    let groups: alloc::collections::BTreeSet<GroupId> =
+        state.nodes.values().filter(|node| node.formation == formation).map(|node| node.group).collect();
+    let row = |group| {
+        let view = view(state, observations, formation, group);
+        let sets = view.list().flat_map(|member| &member.row.sync_sets);
+        let sets: Vec<String> = sets
+            .map(|set| alloc::format!("{}: '{}'", set.version, standby_names(set.required, &set.standbys)))
+            .collect();
+        GroupRow {
+            formation: String::from(formation),
+            group,
+            path: if view.on_quorum_path() { "quorum" } else { "upstream" },
+            epoch: view.group_row.epoch,
+            sync_version: view.group_row.sync_version,
+            configurations: sets.join("; "),
+        }
+    };
+    groups.into_iter().map(row).collect()
 }
 
 /// `formation_uri(...)`; `None` is SQL NULL: no nodes. The primary comes first.

@@ -19,8 +19,8 @@ use alloc::vec::Vec;
 use crate::NodeState::*;
 use crate::facts::converged;
 use crate::queries::sync_standbys;
-use crate::state::{Node, SyncSet};
-use crate::values::NodeId;
+use crate::state::{Generation, Node, SyncSet};
+use crate::values::{Lsn, NodeId};
 use crate::view::View;
 
 /// Whether every acknowledged write is on a sealed node although `silent` ones are out of reach.
@@ -47,9 +47,10 @@ pub(crate) fn loss_free(view: &View, silent: &[NodeId]) -> bool {
 /// Keeps the list of a group's primary up to date; called when a decision is closed.
 pub(crate) fn record(view: &mut View) {
     let Some(primary) = view.primary() else { return forget_followers(view, None) };
-    let (id, now) = (primary.row.id, &primary.row);
+    let (id, now) = (primary.row.id, primary.row.clone());
+    let ours = now.generation == Generation::Pgquorum;
     let (was_goal, was_reported) = primary.stored_states();
-    let current = configuration(view, now);
+    let current = configuration(view, &now);
     let mut sets: Vec<SyncSet> = now.sync_sets.clone();
     if !was_goal.is_some_and(|goal| goal.is_writable()) {
         sets.clear();
@@ -62,13 +63,21 @@ pub(crate) fn record(view: &mut View) {
         Some(last) if (&last.standbys, last.required) == (&current.standbys, current.required) => {
             last.offered |= under_way;
         }
-        _ => sets.push(SyncSet { offered: under_way, ..current }),
+        _ => {
+            let version = if ours { view.group_row.sync_version.saturating_add(1) } else { 0 };
+            view.group_row.sync_version = view.group_row.sync_version.max(version);
+            sets.push(SyncSet { offered: under_way, version, ..current });
+        }
     }
     let reached = |state| now.reported == state && was_reported != Some(state) && was_goal == Some(state);
-    if reached(Primary) {
+    if ours {
+        // It says itself what it has applied, and that nobody waits under an older one any more.
+        if let Some(confirmed) = sets.iter().rposition(|set| set.version <= now.sync_version && set.version > 0) {
+            sets.drain(..confirmed);
+        }
+    } else if reached(Primary) {
         sets.retain(|set| set.offered);
-    }
-    if reached(WaitPrimary) || reached(Single) {
+    } else if reached(WaitPrimary) || reached(Single) {
         sets.retain(|set| set.standbys.is_empty());
     }
     if sets != now.sync_sets
@@ -82,11 +91,12 @@ pub(crate) fn record(view: &mut View) {
 /// What the primary waits for once it has reached its goal.
 fn configuration(view: &View, primary: &Node) -> SyncSet {
     if matches!(primary.goal, Single | WaitPrimary) {
-        return SyncSet { standbys: Vec::new(), required: 0, offered: false };
+        return SyncSet { standbys: Vec::new(), required: 0, offered: false, version: 0, confirmed: Lsn::ZERO };
     }
     let (required, mut standbys) = sync_standbys(view);
     standbys.sort_unstable();
-    SyncSet { standbys, required: u32::try_from(required).unwrap_or(u32::MAX), offered: false }
+    let required = u32::try_from(required).unwrap_or(u32::MAX);
+    SyncSet { standbys, required, offered: false, version: 0, confirmed: Lsn::ZERO }
 }
 
 /// A node that follows a primary, or whose successor takes writes, waits for nobody.

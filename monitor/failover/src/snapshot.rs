@@ -27,6 +27,7 @@ impl Snapshot {
         state.versions = BTreeMap::new();
         state.nodes.retain(|_, node| node.formation == formation && node.group == group);
         state.timeline_history.retain(|fork| state.nodes.contains_key(&fork.node));
+        state.groups.retain(|name, _| name == formation);
         let seen = observations.nodes.iter().filter(|(id, _)| state.nodes.contains_key(id));
         Snapshot {
             leader_since_mono_us: observations.leader_since_mono_us,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::outcome::{Event, Scope};
 use crate::values::{GroupId, Health, Lsn, NodeId, SyncState, WallTime};
-use crate::NodeState;
+use crate::{NodeState, PostgresEnd};
 
 /// The events that a monitor keeps; older ones are forgotten, oldest first.
 pub const EVENTS_KEPT: usize = 10_000;
@@ -37,6 +37,17 @@ pub struct State {
     pub timeline_history: Vec<TimelineFork>,
     /// The newest format of outcomes that every replica has announced to understand.
     pub cluster_version: u16,
+    /// By formation: groups that have an epoch. Others have epoch 0.
+    pub groups: BTreeMap<String, BTreeMap<GroupId, Group>>,
+}
+
+/// What a group has beside its nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// Raised with every decision about who may write; never reused. Keepers obey only the newest.
+    pub epoch: i64,
+    /// The newest version that a synchronous configuration of the group was given; only ever grows.
+    pub sync_version: i64,
 }
 
 impl Default for State {
@@ -55,11 +66,17 @@ impl Default for State {
             versions: BTreeMap::new(),
             timeline_history: Vec::new(),
             cluster_version: 1,
+            groups: BTreeMap::new(),
         }
     }
 }
 
 impl State {
+    /// What a group has beside its nodes.
+    pub fn group(&self, formation: &str, group: GroupId) -> Group {
+        self.groups.get(formation).and_then(|groups| groups.get(&group)).copied().unwrap_or_default()
+    }
+
     /// A scope with its version: what an outcome is decided on.
     pub fn version_of(&self, scope: Scope) -> (Scope, u64) {
         let version = self.versions.get(&scope).copied().unwrap_or(0);
@@ -136,6 +153,16 @@ pub struct Node {
     /// Every synchronous configuration that this node may have in effect as a primary, the newest
     /// last. Empty for a node that is none, and was none since it last followed another.
     pub sync_sets: Vec<SyncSet>,
+    /// The newest epoch that its keeper has persisted; 0 for stock keepers.
+    pub epoch: i64,
+    /// The group's epoch when the present goal was given. A seal counts only when it was reported
+    /// with this epoch or a later one: an older report may have come late.
+    pub goal_epoch: i64,
+    /// Its keeper's word that the node takes no more WAL, and that its position is final.
+    pub sealed: bool,
+    /// The newest synchronous configuration that it has confirmed as a primary.
+    pub sync_version: i64,
+    pub postgres_end: PostgresEnd,
 }
 
 /// A synchronous configuration: what `synchronous_standby_names` says.
@@ -147,6 +174,10 @@ pub struct SyncSet {
     pub required: u32,
     /// The keeper may have fetched it since it was last sent to `primary`.
     pub offered: bool,
+    /// As our keepers confirm it; 0 for a primary of a stock keeper.
+    pub version: i64,
+    /// Where the primary's WAL ended when it confirmed this configuration; 0/0: not yet.
+    pub confirmed: Lsn,
 }
 
 /// One line of a PostgreSQL timeline history file, as a keeper reported it.

@@ -8,7 +8,7 @@ use crate::observation::{Observation, Observations, Stamp};
 use crate::outcome::{Change, Decision, NewEvent, Notice, Outcome, Reply, Scope};
 use crate::rule::Rule;
 use crate::settings::Settings;
-use crate::state::{Formation, Node, State};
+use crate::state::{Formation, Generation, Group, Node, State};
 use crate::values::{GroupId, NodeId, Now, WallTime};
 use crate::{NodeState, edges};
 
@@ -32,6 +32,8 @@ pub(crate) struct View<'a> {
     pub leader_since_us: i64,
     pub formation: Formation,
     pub group: GroupId,
+    /// Epoch and versions of the group, as this decision leaves them.
+    pub group_row: Group,
     members: Vec<Member<'a>>,
     stored_formation: Option<&'a Formation>,
     observed: Vec<NodeId>,
@@ -83,6 +85,11 @@ fn differs_materially(a: &Node, b: &Node) -> bool {
         health_check_time: _,
         state_change_time: _,
         sync_sets,
+        epoch,
+        goal_epoch,
+        sealed,
+        sync_version,
+        postgres_end,
     } = a;
     *formation != b.formation
         || *id != b.id
@@ -103,6 +110,11 @@ fn differs_materially(a: &Node, b: &Node) -> bool {
         || *region != b.region
         || *generation != b.generation
         || *sync_sets != b.sync_sets
+        || *epoch != b.epoch
+        || *goal_epoch != b.goal_epoch
+        || *sealed != b.sealed
+        || *sync_version != b.sync_version
+        || *postgres_end != b.postgres_end
 }
 
 impl Member<'_> {
@@ -139,6 +151,7 @@ impl<'a> View<'a> {
             leader_since_us: observations.leader_since_mono_us,
             formation: stored_formation.cloned().unwrap_or_else(|| Formation::new(formation)),
             group,
+            group_row: state.group(formation, group),
             members,
             stored_formation,
             observed: Vec::new(),
@@ -171,6 +184,12 @@ impl<'a> View<'a> {
     /// The group without one node.
     pub fn others(&self, id: NodeId) -> impl Iterator<Item = &Member<'a>> {
         self.list().filter(move |member| member.row.id != id)
+    }
+
+    /// Whether all nodes run our keeper: the group then fails over by quorum intersection. Any
+    /// other group takes upstream's path.
+    pub fn on_quorum_path(&self) -> bool {
+        self.list().next().is_some() && self.list().all(|member| member.row.generation == Generation::Pgquorum)
     }
 
     /// The ids of the group, for loops that change it.
@@ -266,11 +285,21 @@ impl<'a> View<'a> {
     }
 
     /// Closes the working copy: what changed becomes the outcome.
-    pub fn finish(mut self, reply: Reply) -> Decision {
+    pub fn finish(self, reply: Reply) -> Decision {
+        self.finish_with(|_| reply)
+    }
+
+    /// As [`View::finish`], for a reply that depends on what closing decides.
+    pub fn finish_with(mut self, reply: impl FnOnce(&View) -> Reply) -> Decision {
         crate::quorum::record(&mut self);
+        let reply = reply(&self);
         let mut changes = self.extra;
         if self.stored_formation != Some(&self.formation) && self.stored_formation.is_some() {
             changes.push(Change::PutFormation(self.formation.clone()));
+        }
+        if self.state.group(&self.formation.id, self.group) != self.group_row {
+            let formation = self.formation.id.clone();
+            changes.push(Change::PutGroup { formation, group: self.group, row: self.group_row });
         }
         for member in &self.members {
             match member.stored {

@@ -123,7 +123,7 @@ impl World {
         let mut world = World::new();
         for name in NAMES.iter().take(nodes) {
             let mut call = registration(name);
-            call.generation = if stock { Generation::Stock20 } else { Generation::Pgquorum };
+            call.generation = if stock { Generation::Stock20 } else { Generation::Stock23 };
             world.cluster.register(call).unwrap();
             world.cluster.settle(|_, _, _| {});
         }
@@ -191,7 +191,7 @@ impl World {
                 call.port += 100 * self.ids.len() as i32;
                 call.candidate_priority = *priority;
                 call.replication_quorum = *quorum;
-                call.generation = if *stock { Generation::Stock20 } else { Generation::Pgquorum };
+                call.generation = if *stock { Generation::Stock20 } else { Generation::Stock23 };
                 let before = self.before();
                 let command = Call::from(Command::RegisterNode(call.clone()));
                 let done = self.cluster.register(call);

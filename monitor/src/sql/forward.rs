@@ -12,7 +12,7 @@ use super::execute::{Done, Fail};
 use super::types::{Datum, PgType};
 
 /// The version of these encodings: the first byte of each message.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Longest message that is decoded.
 const LIMIT: u64 = 16 * 1024 * 1024;
 

@@ -8,6 +8,7 @@ use super::error::SqlError;
 use super::types::{Datum, PgType};
 
 /// An input argument.
+#[derive(Clone, Copy)]
 pub struct Arg {
     pub name: &'static str,
     pub ty: PgType,
@@ -16,6 +17,7 @@ pub struct Arg {
 }
 
 /// An OUT column.
+#[derive(Clone, Copy)]
 pub struct OutColumn {
     pub name: &'static str,
     pub ty: PgType,

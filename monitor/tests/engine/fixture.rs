@@ -48,6 +48,11 @@ fn node(id: i64, goal: NodeState, reported: NodeState) -> Node {
         report_time: at(2, 11, 31_038_117),
         wal_report_time: at(2, 11, 31_038_117),
         sync_sets: Default::default(),
+        epoch: 0,
+        goal_epoch: 0,
+        sealed: false,
+        sync_version: 0,
+        postgres_end: failover::PostgresEnd::None,
         health_check_time: at(2, 11, 31_310_065),
         state_change_time: at(2, 10, 26_398_768),
     }

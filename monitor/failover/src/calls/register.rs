@@ -9,7 +9,8 @@ use crate::command::RegisterNode;
 use crate::facts::converged;
 use crate::outcome::{AssignedGoal, Change, Decision, Rejection, Reply};
 use crate::reject::{self, reject};
-use crate::state::{Formation, Node};
+use crate::state::{Formation, Generation, Node};
+use crate::PostgresEnd;
 use crate::values::{GroupId, Health, Lsn, NodeId, SyncState};
 use crate::view::{View, node_text};
 
@@ -156,19 +157,21 @@ fn again(ground: &Ground, call: &RegisterNode) -> Option<Decision> {
         && node.cluster == call.cluster
         && node.candidate_priority == call.candidate_priority
         && node.replication_quorum == call.replication_quorum;
-    same.then(|| super::setting::answer(registered(node)))
+    let epoch = ground.state.group(&node.formation, node.group).epoch;
+    same.then(|| super::setting::answer(registered(node, epoch)))
 }
 
-fn registered(row: &Node) -> Reply {
-    Reply::Registered {
-        goal: AssignedGoal {
-            node: row.id,
-            group: row.group,
-            goal: row.goal,
-            candidate_priority: row.candidate_priority,
-            replication_quorum: row.replication_quorum,
-        },
-        name: row.name.clone(),
+fn registered(row: &Node, epoch: i64) -> Reply {
+    let goal = AssignedGoal {
+        node: row.id,
+        group: row.group,
+        goal: row.goal,
+        candidate_priority: row.candidate_priority,
+        replication_quorum: row.replication_quorum,
+    };
+    match row.generation {
+        Generation::Pgquorum => Reply::RegisteredInEpoch { goal, name: row.name.clone(), epoch },
+        Generation::Stock20 | Generation::Stock23 => Reply::Registered { goal, name: row.name.clone() },
     }
 }
 
@@ -235,6 +238,11 @@ pub(crate) fn register(ground: &Ground, call: &RegisterNode) -> Result<Decision,
         health_check_time: wall,
         state_change_time: wall,
         sync_sets: Vec::new(),
+        epoch: 0,
+        goal_epoch: view.group_row.epoch,
+        sealed: false,
+        sync_version: 0,
+        postgres_end: PostgresEnd::None,
     };
     if call.initial_state != Init && call.initial_state != goal {
         let text = alloc::format!(
@@ -265,7 +273,7 @@ pub(crate) fn register(ground: &Ground, call: &RegisterNode) -> Result<Decision,
     } else {
         view.proceed(id)?;
     }
-    let reply = view.member(id).map_or(Reply::Void, |member| registered(&member.row));
+    let reply = view.member(id).map_or(Reply::Void, |member| registered(&member.row, view.group_row.epoch));
     Ok(view.finish(reply))
 }
 

@@ -5,9 +5,10 @@ use crate::command::{ForceNode, NodeActive};
 use crate::observation::Stamp;
 use crate::outcome::{AssignedGoal, Change, Decision, Rejection, Reply};
 use crate::reject;
+use crate::state::Generation;
 use crate::values::{Health, Lsn, NodeId};
 use crate::view::{View, node_text};
-use crate::NodeState;
+use crate::{NodeState, PostgresEnd};
 
 /// The five columns that a keeper gets back.
 pub(crate) fn assigned(view: &View, id: NodeId, report: &NodeActive) -> AssignedGoal {
@@ -60,6 +61,10 @@ pub(crate) fn node_active(ground: &Ground, report: &NodeActive) -> Result<Decisi
             member.seen.state_change = Some(stamp);
         }
     }
+    match &report.extended {
+        Some(extended) => super::extended::take_in(&mut view, report, extended),
+        None => stock_report(&mut view, id),
+    }
     if changed {
         let text = match view.member(id).map(|member| &member.row) {
             Some(row) if row.goal == NodeState::ReportLsn => alloc::format!(
@@ -74,8 +79,26 @@ pub(crate) fn node_active(ground: &Ground, report: &NodeActive) -> Result<Decisi
         view.event(id, &text, None);
     }
     view.proceed(id)?;
-    let goal = assigned(&view, id, report);
-    Ok(view.finish(Reply::NodeActive(goal)))
+    let stock = report.extended.is_none().then(|| assigned(&view, id, report));
+    let decision = view.finish_with(|view| match stock {
+        Some(goal) => Reply::NodeActive(goal),
+        None => Reply::Reported(super::extended::answer(view, report)),
+    });
+    Ok(decision)
+}
+
+/// A stock report knows nothing of seals. A node of ours that reports so has been given a stock
+/// keeper: the group is back on upstream's path.
+fn stock_report(view: &mut View, id: NodeId) {
+    let Some(member) = view.member(id) else { return };
+    if member.row.generation != Generation::Pgquorum {
+        return;
+    }
+    if let Some(member) = view.change(id) {
+        member.row.generation = Generation::Stock20;
+        member.row.sealed = false;
+        member.row.postgres_end = PostgresEnd::None;
+    }
 }
 
 /// The probe's verdict. Only a changed one is an event; no rule runs, the next report sees it.

@@ -14,6 +14,7 @@ use crate::edges::has_edge;
 use crate::outcome::Notice;
 use crate::state::Generation;
 use crate::{
+    Extended,
     Applied, Call, Command, Event, GroupId, Lsn, NodeId, NodeState, Now, Observations, Outcome, Rejection, Reply, State,
     SyncState, WallTime, apply, decide, queries,
 };
@@ -81,7 +82,7 @@ pub fn registration(name: &str) -> RegisterNode {
         replication_quorum: true,
         cluster: "default".into(),
         region: "default".into(),
-        generation: Generation::Pgquorum,
+        generation: Generation::Stock23,
     }
 }
 
@@ -167,7 +168,7 @@ impl Cluster {
         let formation = call.formation.clone();
         let initial = call.initial_state;
         let done = self.call(Command::RegisterNode(call))?;
-        if let Reply::Registered { goal, .. } = &done.reply {
+        if let Reply::Registered { goal, .. } | Reply::RegisteredInEpoch { goal, .. } = &done.reply {
             self.keepers.entry(goal.node).or_insert(Keeper {
                 state: initial,
                 goal: goal.goal,
@@ -207,7 +208,22 @@ impl Cluster {
             timeline: keeper.timeline,
             lsn: Lsn(keeper.lsn),
             sync_state: keeper.sync_state,
+            extended: (keeper.generation == Generation::Pgquorum).then(|| self.extended_report(id, keeper)),
         })
+    }
+
+    /// What a keeper of ours says beyond that.
+    fn extended_report(&self, id: NodeId, keeper: &Keeper) -> Extended {
+        use NodeState::*;
+        let row = self.state.nodes.get(&id);
+        let newest = row.and_then(|row| row.sync_sets.last()).map_or(0, |set| set.version);
+        let epoch = self.state.group(&keeper.formation, keeper.group).epoch;
+        Extended {
+            epoch,
+            sync_version: if keeper.state.is_writable() { newest } else { 0 },
+            sealed: matches!(keeper.state, ReportLsn | Draining | DemoteTimeout | Demoted | PrepareMaintenance),
+            ..Extended::default()
+        }
     }
 
     /// One heartbeat: report, take the goal.
@@ -215,8 +231,12 @@ impl Cluster {
         self.write(id);
         let Some(report) = self.report_of(id) else { return Ok(None) };
         let result = self.call(Command::NodeActive(report));
-        if let Ok(Done { reply: Reply::NodeActive(assigned), .. }) = &result {
-            let goal = assigned.goal;
+        let goal = match &result {
+            Ok(Done { reply: Reply::NodeActive(assigned), .. }) => Some(assigned.goal),
+            Ok(Done { reply: Reply::Reported(answer), .. }) => Some(answer.goal.goal),
+            _ => None,
+        };
+        if let Some(goal) = goal {
             if let Some(keeper) = self.keepers.get_mut(&id) {
                 keeper.goal = goal;
             }

@@ -4,6 +4,7 @@ mod facts;
 mod formations;
 mod nodes;
 mod operations;
+mod ours;
 mod reads;
 mod replies;
 pub mod render;
@@ -22,6 +23,7 @@ static ALL: LazyLock<Vec<Function>> = LazyLock::new(|| {
     all.extend(formations::entries());
     all.extend(reads::entries());
     all.extend(facts::entries());
+    all.extend(ours::entries());
     all
 });
 

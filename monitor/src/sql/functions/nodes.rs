@@ -6,7 +6,7 @@ use failover::{Command, Generation, SyncState};
 use super::*;
 use crate::sql::function::{Handler, Returns};
 
-const REGISTERED: &[OutColumn] = &[
+pub(super) const REGISTERED: &[OutColumn] = &[
     out("assigned_node_id", PgType::Int8),
     out("assigned_group_id", PgType::Int4),
     out("assigned_group_state", PgType::ReplicationState),
@@ -15,7 +15,7 @@ const REGISTERED: &[OutColumn] = &[
     out("assigned_node_name", PgType::Text),
 ];
 
-const ACTIVE: &[OutColumn] = &[
+pub(super) const ACTIVE: &[OutColumn] = &[
     out("assigned_node_id", PgType::Int8),
     out("assigned_group_id", PgType::Int4),
     out("assigned_group_state", PgType::ReplicationState),
@@ -48,7 +48,7 @@ const REGISTER_ARGS: &[Arg] = &[
 
 /// As 2.3 has it. The region has no default here: a call without it is the 13-argument function,
 /// which is how the two generations of keepers are told apart.
-const REGISTER_ARGS_23: &[Arg] = &[
+pub(super) const REGISTER_ARGS_23: &[Arg] = &[
     arg("formation_id", PgType::Text),
     arg("node_host", PgType::Text),
     arg("node_port", PgType::Int4),
@@ -65,7 +65,7 @@ const REGISTER_ARGS_23: &[Arg] = &[
     arg("node_region", PgType::Text),
 ];
 
-fn register(a: &[Datum]) -> Result<Command, SqlError> {
+pub(super) fn register(a: &[Datum]) -> Result<Command, SqlError> {
     Ok(Command::RegisterNode(RegisterNode {
         formation: text(a, 0)?,
         host: text(a, 1)?,
@@ -85,7 +85,7 @@ fn register(a: &[Datum]) -> Result<Command, SqlError> {
     }))
 }
 
-fn active(a: &[Datum]) -> Result<Command, SqlError> {
+pub(super) fn active(a: &[Datum]) -> Result<Command, SqlError> {
     let sync_state = text(a, 7)?;
     Ok(Command::NodeActive(NodeActive {
         formation: text(a, 0)?,
@@ -97,6 +97,7 @@ fn active(a: &[Datum]) -> Result<Command, SqlError> {
         lsn: lsn(a, 6)?,
         sync_state: SyncState::from_name(&sync_state)
             .ok_or_else(|| SqlError::new("22023", format!("unexpected value for reported sync state: \"{sync_state}\"")))?,
+        extended: None,
     }))
 }
 

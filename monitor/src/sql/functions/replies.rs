@@ -1,6 +1,6 @@
 //! Replies of the failover rules as rows.
 
-use failover::Reply;
+use failover::{ExtendedGoal, Reply};
 use failover::outcome::{AssignedGoal, NodeAddress};
 
 use super::rows_of_null;
@@ -22,6 +22,12 @@ pub fn rows_of_reply(function: &Function, reply: &Reply) -> Result<Vec<Vec<Datum
             row.push(Datum::Text(name.clone()));
             vec![row]
         }
+        Reply::RegisteredInEpoch { goal, name, epoch } => {
+            let mut row = assigned(goal);
+            row.extend([Datum::Text(name.clone()), Datum::Int(*epoch)]);
+            vec![row]
+        }
+        Reply::Reported(answer) => vec![reported(answer)],
         Reply::Formation(f) => vec![vec![
             Datum::Text(f.id.clone()),
             Datum::Text(f.kind.clone()),
@@ -53,6 +59,23 @@ fn assigned(goal: &AssignedGoal) -> Vec<Datum> {
         Datum::Int(goal.candidate_priority.into()),
         Datum::Bool(goal.replication_quorum),
     ]
+}
+
+fn reported(answer: &ExtendedGoal) -> Vec<Datum> {
+    let mut row = assigned(&answer.goal);
+    let primary = answer.primary.as_ref();
+    row.extend([
+        Datum::Int(answer.epoch),
+        Datum::Int(answer.sync_version),
+        Datum::Text(answer.synchronous_standby_names.clone()),
+        Datum::Int(answer.lease_ms.into()),
+        Datum::Int(primary.map_or(0, |primary| primary.id)),
+        Datum::Text(primary.map_or_else(String::new, |primary| primary.host.clone())),
+        Datum::Int(primary.map_or(0, |primary| primary.port.into())),
+        Datum::Bool(answer.checkpoint_now),
+        Datum::Bool(answer.want_history),
+    ]);
+    row
 }
 
 fn address(node: &NodeAddress) -> Vec<Datum> {

@@ -1,0 +1,66 @@
+//! What our keepers' reports carry beyond upstream's, and the answer that they get.
+
+use alloc::string::String;
+
+use crate::NodeState::*;
+use crate::command::NodeActive;
+use crate::extended::{Extended, ExtendedGoal, Upstream};
+use crate::outcome::Change;
+use crate::queries::standby_names;
+use crate::state::{Generation, TimelineFork};
+use crate::values::NodeId;
+use crate::view::View;
+
+/// Takes in the second half of a report. Called before the rules run.
+pub(crate) fn take_in(view: &mut View, report: &NodeActive, extended: &Extended) {
+    let Some(member) = view.change(report.id) else { return };
+    let row = &mut member.row;
+    row.generation = Generation::Pgquorum;
+    row.epoch = row.epoch.max(extended.epoch);
+    row.sync_version = row.sync_version.max(extended.sync_version);
+    row.postgres_end = extended.postgres_end;
+    // A seal that was reported before the present goal was given may have been undone since.
+    row.sealed = extended.sealed && extended.epoch >= row.goal_epoch;
+    member.seen.upstream = extended.upstream;
+    member.seen.standbys_streaming = extended.standbys_streaming;
+    for line in &extended.timeline_history {
+        let fork = TimelineFork {
+            node: report.id,
+            timeline: line.timeline,
+            parent: line.parent,
+            switchpoint: line.switchpoint,
+        };
+        if view.state.timeline_history.binary_search(&fork).is_err() {
+            view.extra.push(Change::PutTimelineFork(fork));
+        }
+    }
+}
+
+/// The answer to `pgquorum.node_active`.
+pub(crate) fn answer(view: &View, report: &NodeActive) -> ExtendedGoal {
+    let goal = super::report::assigned(view, report.id, report);
+    let newest = view.member(report.id).and_then(|member| member.row.sync_sets.last());
+    let upstream = view.list().find(|member| member.row.goal.is_writable() && member.row.id != report.id);
+    let timeline = view.member(report.id).map_or(0, |member| member.row.timeline);
+    ExtendedGoal {
+        epoch: view.group_row.epoch,
+        sync_version: newest.map_or(0, |set| set.version),
+        synchronous_standby_names: newest.map_or_else(String::new, |set| standby_names(set.required, &set.standbys)),
+        lease_ms: 0,
+        primary: upstream.map(|member| Upstream {
+            id: member.row.id,
+            host: member.row.host.clone(),
+            port: member.row.port,
+        }),
+        checkpoint_now: false,
+        want_history: goal.goal != Dropped && timeline > 1 && !knows_history(view, report.id, timeline),
+        goal,
+    }
+}
+
+/// Whether this node has told the history of its timeline.
+fn knows_history(view: &View, id: NodeId, timeline: i32) -> bool {
+    let told = |fork: &TimelineFork| fork.node == id && fork.timeline == timeline;
+    let now = view.extra.iter().any(|change| matches!(change, Change::PutTimelineFork(fork) if told(fork)));
+    now || view.state.timeline_history.iter().any(told)
+}
