@@ -184,7 +184,8 @@ async fn register(args: &CreatePostgres, paths: &Paths, stage: Option<InitStage>
         }
         files::remove(&paths.state)?;
         files::remove(&paths.init)?;
-        return Err(error.into());
+        // Constraints that are checked last complain here.
+        return Err(explain(error, &request));
     }
     info!("registered as node {id} \"{}\" in group {}, to become {goal}", config.name, config.group);
     Ok(())
@@ -278,6 +279,7 @@ async fn examine(config: &Config, install: &Installation) -> Result<Found> {
     if !config.pgdata.join("PG_VERSION").exists() {
         return Ok(Found { stage: InitStage::Empty, system_identifier: None });
     }
+    check_configuration_files(config, install).await?;
     let control = install.control_data(&config.pgdata).await?;
     let identifier = Some(control.system_identifier);
     let Some(file) = PidFile::live(&config.pgdata)? else {
@@ -295,6 +297,42 @@ async fn examine(config: &Config, install: &Installation) -> Result<Found> {
     info!("{} holds a cluster that is running", config.pgdata.display());
     let stage = check_running(config, &control).await?;
     Ok(Found { stage, system_identifier: identifier })
+}
+
+/// The keeper starts PostgreSQL from its data directory alone and edits the files there: those that the
+/// server would read elsewhere are refused before anything is changed.
+async fn check_configuration_files(config: &Config, install: &Installation) -> Result<()> {
+    let pgdata = &config.pgdata;
+    const ADVICE: &str = "Stop the cluster, put postgresql.conf, pg_hba.conf and pg_ident.conf (and what they include) \
+                          into the data directory, remove the lines data_directory, hba_file, ident_file and \
+                          external_pid_file from postgresql.conf, see to it that nothing else starts this cluster, \
+                          and run the command again";
+    if !pgdata.join("postgresql.conf").exists() {
+        return Err(KeeperError::config(format!(
+            "{} has no postgresql.conf: its configuration lies elsewhere, in /etc/postgresql/VERSION/NAME when Debian's \
+             pg_createcluster made it. {ADVICE}",
+            pgdata.display()
+        )));
+    }
+    for (name, file) in [("data_directory", ""), ("hba_file", "pg_hba.conf"), ("ident_file", "pg_ident.conf")] {
+        let said = install
+            .program("postgres")
+            .args(["-C", name, "-D"])
+            .arg(pgdata)
+            .run(std::time::Duration::from_secs(20))
+            .await
+            .map_err(|error| KeeperError::config(error.message))?;
+        let (set, own) = (PathBuf::from(said.stdout.trim()), pgdata.join(file));
+        let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+        if real(&set) != real(&own) {
+            return Err(KeeperError::config(format!(
+                "{name} is {}, not {}: the keeper manages clusters whose configuration lies in the data directory. {ADVICE}",
+                set.display(),
+                own.display()
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// A running server is adopted as it is; settings that take a restart must be right already.

@@ -124,7 +124,7 @@ fn include(pgdata: &Path) -> Result<bool> {
     let text = files::read_text(&path)?.ok_or_else(|| {
         KeeperError::config(format!(
             "{} does not exist. Clusters whose configuration lies outside the data directory (as Debian's \
-             pg_createcluster makes them) are not supported yet: move the files into the data directory",
+             pg_createcluster makes them) are not supported: move the files into the data directory",
             path.display()
         ))
     })?;

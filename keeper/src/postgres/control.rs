@@ -114,6 +114,8 @@ pub struct ControlData {
     pub minimum_recovery_timeline: u32,
     pub wal_log_hints: bool,
     pub checksums: bool,
+    /// In bytes, a power of two.
+    pub wal_segment_size: u64,
     /// The four (and `wal_level`) that must not be lower on a standby than on its primary.
     pub limits: Vec<(&'static str, u32)>,
 }
@@ -156,6 +158,7 @@ impl ControlData {
             minimum_recovery_timeline: number("Min recovery ending loc's timeline")? as u32,
             wal_log_hints: get("wal_log_hints setting")? == "on",
             checksums: number("Data page checksum version")? > 0,
+            wal_segment_size: number("Bytes per WAL segment")?.max(1),
             limits,
         })
     }

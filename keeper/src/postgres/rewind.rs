@@ -1,7 +1,9 @@
 //! Making a former primary, or a standby that went another way, fit to follow the present primary.
 
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
+use failover::Lsn;
 use tracing::{info, warn};
 
 use super::control::{ControlData, Installation};
@@ -23,10 +25,11 @@ pub enum Outcome {
     Rewound,
 }
 
-/// Works on a stopped cluster. An error means: copy the primary anew.
+/// Works on a stopped cluster. An error means: copy the primary anew; but for `BadState` and `BadConfig`,
+/// which mean: not now, or not by us.
 pub async fn run(config: &Config, paths: &Paths, from: &Upstream, node_id: i64) -> Result<Outcome> {
     let install = Installation::of(&config.pg_ctl)?;
-    let source = upstream::identify(config, from, node_id).await?;
+    let source = upstream::identify(config, from, node_id).await.map_err(later)?;
     let mut control = install.control_data(&config.pgdata).await?;
     if control.system_identifier != source.system_identifier {
         return Err(KeeperError::state(format!(
@@ -34,23 +37,47 @@ pub async fn run(config: &Config, paths: &Paths, from: &Upstream, node_id: i64) 
             control.system_identifier, source.system_identifier
         )));
     }
-    let history = upstream::history(config, from, node_id, source.timeline).await?;
+    let history = upstream::history(config, from, node_id, source.timeline).await.map_err(later)?;
     let fits = |control: &ControlData| {
         let timeline = control.timeline.max(control.minimum_recovery_timeline);
-        // A stop of a primary leaves its shutdown checkpoint as the last record: when that lies
-        // beyond the fork, the node wrote past it.
-        upstream::can_follow(timeline, control.minimum_recovery.max(control.checkpoint), &source, &history)
+        // A stop of a primary leaves its shutdown checkpoint as the last record: when that begins at the
+        // fork, or beyond, the node wrote past it.
+        let end = control.minimum_recovery.max(Lsn(control.checkpoint.0 + 1));
+        upstream::can_follow(timeline, end, &source, &history)
     };
-    if standby::is_standby(&config.pgdata) && fits(&control) {
+    // A base backup, or what pg_rewind left, that has not been started since: nothing but its history
+    // counts, and crash recovery would take it on a way of its own.
+    let is_copy = config.pgdata.join("backup_label").exists();
+    if (is_copy || standby::is_standby(&config.pgdata)) && fits(&control) {
         return Ok(Outcome::NotNeeded);
     }
+    if is_copy {
+        return Err(KeeperError::postgres("this is a base backup with a history that the primary does not have"));
+    }
+    let is_standby = standby::is_standby(&config.pgdata);
     if !control.is_clean() {
+        // A failover changes the timeline. Somebody's copy that was started on its own did not.
+        if control.timeline == source.timeline && !is_standby {
+            return Err(KeeperError::postgres(format!(
+                "this cluster took writes on the primary's timeline {}, which pg_rewind cannot take back",
+                source.timeline
+            )));
+        }
         control = recover(config, &install, &control).await?;
     }
     let timeline = control.timeline.max(control.minimum_recovery_timeline);
-    if fits(&control) {
+    let ends_alike = match is_standby {
+        true => Some(true),
+        false => ends_alike(config, from, node_id, &control, source.timeline).await.map_err(later)?,
+    };
+    if fits(&control) && (ends_alike == Some(true) || ends_alike.is_none() && timeline != source.timeline) {
         info!("this node can follow node {} as it is (timeline {timeline}, {})", from.id, control.checkpoint);
         return Ok(Outcome::NotNeeded);
+    }
+    if timeline == source.timeline {
+        return Err(KeeperError::postgres(format!(
+            "this cluster's WAL is not that of the primary on timeline {timeline}, and pg_rewind compares only timelines"
+        )));
     }
     if !control.can_rewind() {
         return Err(KeeperError::postgres("pg_rewind needs wal_log_hints or data checksums, and has neither"));
@@ -70,9 +97,57 @@ pub async fn run(config: &Config, paths: &Paths, from: &Upstream, node_id: i64) 
         .logged()
         .tied()
         .run(LONG)
-        .await?;
+        .await
+        .map_err(|error| if passes(&error.message) { later(error) } else { error })?;
     kept::restore(config, paths)?;
     Ok(Outcome::Rewound)
+}
+
+/// No reason to copy everything anew.
+fn later(error: KeeperError) -> KeeperError {
+    KeeperError::state(error.message)
+}
+
+/// Does the program's complaint tell of something that passes, or that a copy would meet as well?
+fn passes(said: &str) -> bool {
+    ["connection to server", "server closed the connection", "could not receive data", "No space left on device",
+     "Read-only file system", "Input/output error", "terminating connection"].iter().any(|words| said.contains(words))
+}
+
+/// The head of a WAL record: its length, predecessor, kind and checksum tell it from any other.
+const RECORD_HEAD: u64 = 24;
+
+/// Does the upstream have this cluster's last checkpoint at the same place in its WAL? `None` when it
+/// does not have that WAL any more. Timeline and position alone do not tell: a copy that was started on
+/// its own, say to look at it, keeps both.
+async fn ends_alike(
+    config: &Config,
+    from: &Upstream,
+    node_id: i64,
+    control: &ControlData,
+    newest_timeline: u32,
+) -> Result<Option<bool>> {
+    let (at, size) = (control.checkpoint.0, control.wal_segment_size);
+    let (offset, segment) = (at % size, at / size);
+    let length = RECORD_HEAD.min(size - offset);
+    let name = |timeline: u32| {
+        let per_id = 0x1_0000_0000 / size;
+        format!("{timeline:08X}{:08X}{:08X}", segment / per_id, segment % per_id)
+    };
+    let mut own = vec![0; length as usize];
+    let path = config.pgdata.join("pg_wal").join(name(control.timeline));
+    std::fs::File::open(&path)
+        .and_then(|file| file.read_exact_at(&mut own, offset))
+        .map_err(|error| KeeperError::io(format!("cannot read {}", path.display()), &error))?;
+    let own: String = own.iter().map(|byte| format!("{byte:02x}")).collect();
+    // A promotion copies the segment of the fork to the new timeline's name.
+    for timeline in control.timeline..=newest_timeline {
+        let theirs = upstream::read_wal(config, from, node_id, &name(timeline), offset, length).await?;
+        if !theirs.is_empty() {
+            return Ok(Some(theirs == own));
+        }
+    }
+    Ok(None)
 }
 
 /// Brings a cluster that crashed to a clean stop. A former primary recovers in single-user mode, where

@@ -97,6 +97,22 @@ pub async fn checkpoint_timeline(config: &Config, upstream: &Upstream, node_id: 
     said.trim().parse().map_err(|_| KeeperError::postgres(format!("odd timeline \"{}\"", said.trim())))
 }
 
+/// Bytes of a WAL file as hexadecimal text; empty when the upstream has no such file. The function is one
+/// of those that pg_rewind needs and that are granted for it.
+pub async fn read_wal(
+    config: &Config,
+    upstream: &Upstream,
+    node_id: i64,
+    file: &str,
+    offset: u64,
+    length: u64,
+) -> Result<String> {
+    let query = format!(
+        "select encode(pg_catalog.pg_read_binary_file('pg_wal/{file}', {offset}, {length}, true), 'hex')"
+    );
+    Ok(ask(config, upstream, node_id, false, &query).await?.trim().to_string())
+}
+
 /// Can a server at `timeline` and `lsn` become a standby of a server at `upstream` whose timeline has
 /// this history, simply by streaming?
 pub fn can_follow(timeline: u32, lsn: Lsn, upstream: &Identity, history: &[HistoryLine]) -> bool {
