@@ -185,29 +185,29 @@ pub struct CreateMonitor {
     pub run: bool,
 }
 
-/// pg_autoctl's choices of TLS for clients. Only `--no-ssl` exists yet.
+/// pg_autoctl's choices of TLS for clients.
 #[derive(Args)]
 pub struct SslArgs {
     /// Serve clients without TLS
     #[arg(long)]
     pub no_ssl: bool,
-    /// Not available yet
+    /// Make a key and a certificate: traffic is encrypted, nobody is verified
     #[arg(long)]
     pub ssl_self_signed: bool,
-    /// Not available yet
-    #[arg(long, value_name = "MODE")]
+    /// sslmode of the connection strings that are given out [default: require, or verify-full]
+    #[arg(long, value_name = "MODE", value_parser = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"])]
     pub ssl_mode: Option<String>,
-    /// Not available yet
+    /// Certificate of the authority that signed the others
     #[arg(long, value_name = "FILE")]
     pub ssl_ca_file: Option<PathBuf>,
-    /// Not available yet
-    #[arg(long, value_name = "FILE")]
+    /// Certificates that the authority has revoked
+    #[arg(long, value_name = "FILE", requires = "ssl_ca_file")]
     pub ssl_crl_file: Option<PathBuf>,
-    /// Not available yet
-    #[arg(long, value_name = "FILE")]
+    /// Certificate of this monitor
+    #[arg(long, value_name = "FILE", requires = "server_key")]
     pub server_cert: Option<PathBuf>,
-    /// Not available yet
-    #[arg(long, value_name = "FILE")]
+    /// Key of that certificate
+    #[arg(long, value_name = "FILE", requires = "server_cert")]
     pub server_key: Option<PathBuf>,
 }
 

@@ -92,7 +92,9 @@ fn from_data_dir(pgdata: &Path) -> Result<Located, CliError> {
     if pgdata.join("pgquorum.cfg").exists() {
         let config =
             Config::load(&pgdata).map_err(|error| CliError::new(Status::BadConfiguration, error.to_string()))?;
-        return Ok(Located::at(replicas_target(&config)));
+        let target = replicas_target(&config);
+        let sslmode = target.sslmode.clone();
+        return Ok(Located { sslmode, ..Located::at(target) });
     }
     let path = pg_autoctl_config(&pgdata);
     if !path.exists() {
@@ -114,7 +116,14 @@ fn replicas_target(config: &Config) -> Target {
     let mut replicas: Vec<_> = config.replicas.iter().collect();
     replicas.sort_by_key(|replica| replica.name != config.name);
     let endpoints = replicas.iter().map(|r| Endpoint { host: r.host.clone(), port: r.port }).collect();
-    Target { password: config.password.clone(), ..Target::new(endpoints) }
+    let mut target = Target { password: config.password.clone(), ..Target::new(endpoints) };
+    if let Some(tls) = &config.client_tls {
+        target.sslmode = tls.sslmode.clone();
+        if let Some(ca) = &tls.ca_file {
+            target.others.insert("sslrootcert".to_string(), ca.display().to_string());
+        }
+    }
+    target
 }
 
 /// `$XDG_CONFIG_HOME/pg_autoctl/<pgdata>/pg_autoctl.cfg`.

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use ini::Ini;
 
+use crate::client_tls::ClientTls;
+
 /// The configuration file's name inside the data directory.
 pub const FILE_NAME: &str = "pgquorum.cfg";
 
@@ -61,6 +63,8 @@ pub struct Config {
     /// Lets an administrator drive the rules by SQL alone. Never for production.
     pub test_mode: bool,
     pub replica_tls: Option<ReplicaTls>,
+    /// TLS for SQL clients; `None` serves them in the clear.
+    pub client_tls: Option<ClientTls>,
     /// SQL sessions at most.
     pub max_connections: usize,
 }
@@ -106,6 +110,7 @@ impl Config {
             extension_version: "2.0".to_string(),
             test_mode: false,
             replica_tls: None,
+            client_tls: None,
             max_connections: 5_000,
         }
     }
@@ -263,6 +268,17 @@ impl Config {
                     ));
                 }
             },
+            client_tls: match flag("ssl", "active")? {
+                false => None,
+                true => Some(ClientTls {
+                    self_signed: flag("ssl", "self_signed")?,
+                    sslmode: need("ssl", "sslmode")?,
+                    cert_file: need("ssl", "cert_file")?.into(),
+                    key_file: need("ssl", "key_file")?.into(),
+                    ca_file: get("ssl", "ca_file").map(PathBuf::from),
+                    crl_file: get("ssl", "crl_file").map(PathBuf::from),
+                }),
+            },
             max_connections: max_connections.parse().map_err(|_| {
                 ConfigError(format!("{}: max_connections = \"{max_connections}\" is not a number", path.display()))
             })?,
@@ -300,6 +316,19 @@ impl Config {
                 .set("ca_file", tls.ca_file.display().to_string())
                 .set("cert_file", tls.cert_file.display().to_string())
                 .set("key_file", tls.key_file.display().to_string());
+        }
+        if let Some(tls) = &self.client_tls {
+            let mut ssl = ini.with_section(Some("ssl"));
+            ssl.set("active", "1")
+                .set("self_signed", if tls.self_signed { "1" } else { "0" })
+                .set("sslmode", &tls.sslmode)
+                .set("cert_file", tls.cert_file.display().to_string())
+                .set("key_file", tls.key_file.display().to_string());
+            for (key, file) in [("ca_file", &tls.ca_file), ("crl_file", &tls.crl_file)] {
+                if let Some(file) = file {
+                    ssl.set(key, file.display().to_string());
+                }
+            }
         }
         let mut text = Vec::new();
         let path = self.pgdata.join(FILE_NAME);
@@ -408,6 +437,7 @@ mod tests {
         let mut config = Config::alone(dir.path(), "m1", "127.0.0.1", 6001);
         config.replicas = Config::parse_replicas("m1=127.0.0.1:6001,m2=127.0.0.1:6002,m3=127.0.0.1:6003").unwrap();
         config.test_mode = true;
+        config.client_tls = Some(ClientTls { crl_file: Some("/crl.pem".into()), ..ClientTls::self_signed(dir.path()) });
         config.save().unwrap();
         assert_eq!(Config::load(dir.path()).unwrap(), config);
         assert_eq!(config.listen_on(), [("127.0.0.1".to_string(), 6001)]);

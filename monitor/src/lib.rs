@@ -1,5 +1,6 @@
 //! The monitor: replicated failover state behind a PostgreSQL-compatible SQL facade.
 
+pub mod client_tls;
 pub mod clock;
 mod codec;
 pub mod config;

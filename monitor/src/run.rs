@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use raft_store::Replica;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
+use crate::client_tls::ClientAcceptor;
 use crate::config::{Auth, Config, ConfigError};
 use crate::health;
 use crate::members::Members;
@@ -67,6 +69,10 @@ pub async fn run(config: Config, options: RunOptions, stop: impl Future<Output =
     if config.replicas.len() == 1 {
         info!("this monitor is the only replica: nothing fails over while it is down");
     }
+    let tls = match &config.client_tls {
+        None => None,
+        Some(tls) => Some(Arc::new(ClientAcceptor::new(tls).map_err(RunError::Config)?)),
+    };
     let members = Members::new(&config).map_err(RunError::Config)?;
     let mut listeners = Vec::new();
     for (host, port) in config.listen_on() {
@@ -85,12 +91,15 @@ pub async fn run(config: Config, options: RunOptions, stop: impl Future<Output =
         .await
         .map_err(|error| RunError::Store(error.to_string()))?;
     let monitor = Arc::new(Monitor::new(replica.clone(), members, shared, hub));
-    let facade = Arc::new(Facade::new(monitor.clone(), facade_config(&config)));
+    let facade = Arc::new(Facade::new(monitor.clone(), facade_config(&config, tls.clone())));
     // The slot was made a few lines above and nobody else fills it.
     let _ = facade_slot.set(facade.clone());
 
-    let background =
-        [tokio::spawn(monitor.clone().follow_role()), tokio::spawn(health::supervise(monitor.clone()))];
+    let mut background =
+        vec![tokio::spawn(monitor.clone().follow_role()), tokio::spawn(health::supervise(monitor.clone()))];
+    if let Some(tls) = tls {
+        background.push(tokio::spawn(renew_certificates(tls)));
+    }
     let mut servers = Vec::new();
     for listener in listeners {
         info!("listening for SQL on {}", listener.local_addr().map(|a| a.to_string()).unwrap_or_default());
@@ -115,7 +124,18 @@ pub async fn run(config: Config, options: RunOptions, stop: impl Future<Output =
     Ok(())
 }
 
-fn facade_config(config: &Config) -> FacadeConfig {
+/// SIGHUP: certificates are renewed without a restart.
+async fn renew_certificates(tls: Arc<ClientAcceptor>) {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+    while hangup.recv().await.is_some() {
+        match tls.reload() {
+            Ok(()) => info!("SIGHUP: the certificate files are read again"),
+            Err(error) => warn!("SIGHUP: the present certificate stays in use: {error}"),
+        }
+    }
+}
+
+fn facade_config(config: &Config, tls: Option<Arc<ClientAcceptor>>) -> FacadeConfig {
     let auth = match (config.auth, &config.password) {
         (Auth::ScramSha256, password) => {
             let mut verifiers = Verifiers::new();
@@ -127,6 +147,7 @@ fn facade_config(config: &Config) -> FacadeConfig {
     };
     FacadeConfig {
         auth,
+        tls,
         extension_version: config.extension_version.clone(),
         test_mode: config.test_mode,
         max_connections: u32::try_from(config.max_connections).unwrap_or(u32::MAX),

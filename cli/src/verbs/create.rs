@@ -10,6 +10,7 @@ use tracing::{info, warn};
 use crate::args::{Create, CreateFormation, CreateMonitor, SslArgs};
 use crate::exit::{CliError, Status};
 use crate::locate;
+use crate::server::client_tls::{ClientTls, ensure_self_signed};
 use crate::server::{Auth, Config, ConfigError, Replica, ReplicaTls, RunOptions, default_replica_port};
 use crate::verbs::{block_on, print_notices, service};
 
@@ -40,7 +41,6 @@ fn formation(args: &CreateFormation) -> Result<(), CliError> {
 }
 
 fn monitor(args: &CreateMonitor) -> Result<(), CliError> {
-    check_ssl(&args.ssl)?;
     let config = configuration(args)?;
     if args.ssl.no_ssl {
         warn!("clients are served without TLS: whoever can read the network reads and changes the traffic");
@@ -65,6 +65,10 @@ fn monitor(args: &CreateMonitor) -> Result<(), CliError> {
             info!("the monitor \"{}\" exists in {}", config.name, config.pgdata.display());
         }
         None => {
+            if let Some(tls) = config.client_tls.as_ref().filter(|tls| tls.self_signed) {
+                ensure_self_signed(tls, &config.hostname)
+                    .map_err(|error| CliError::new(Status::BadState, error.to_string()))?;
+            }
             config.save().map_err(bad_options)?;
             info!("created the monitor \"{}\" in {}", config.name, config.pgdata.display());
         }
@@ -76,24 +80,34 @@ fn monitor(args: &CreateMonitor) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Exactly one choice, as upstream; and the only one that exists is no TLS.
-fn check_ssl(args: &SslArgs) -> Result<(), CliError> {
-    let own_certificates = args.ssl_ca_file.is_some() || args.server_cert.is_some() || args.server_key.is_some();
-    let others = [args.ssl_self_signed, own_certificates, args.ssl_mode.is_some(), args.ssl_crl_file.is_some()];
-    match (args.no_ssl, others.contains(&true)) {
-        (true, false) => Ok(()),
-        (false, false) => Err(CliError::new(
-            Status::BadArguments,
-            "a choice about TLS is required: --no-ssl, --ssl-self-signed, or your own certificates",
-        )
-        .hint("this release serves clients without TLS only: --no-ssl")),
-        (true, true) => Err(CliError::new(Status::BadArguments, "--no-ssl contradicts the other options about TLS")),
-        (false, true) => Err(CliError::new(
-            Status::BadArguments,
-            "TLS for clients is not available in this release: it comes later",
-        )
-        .hint("use --no-ssl on a network that you trust; --replica-ca-file, --replica-cert-file and \
-               --replica-key-file protect the replicas' own channel already")),
+/// Exactly one choice, as upstream. `None`: no TLS.
+fn client_tls(args: &SslArgs, pgdata: &Path) -> Result<Option<ClientTls>, CliError> {
+    let wrong = |text: &str| CliError::new(Status::BadArguments, text);
+    let mode = |default: &str| args.ssl_mode.clone().unwrap_or_else(|| default.to_string());
+    match (args.no_ssl, args.ssl_self_signed, &args.server_cert, &args.server_key) {
+        (true, false, None, None) => Ok(None),
+        (false, true, None, None) => {
+            Ok(Some(ClientTls { sslmode: mode("require"), ..ClientTls::self_signed(pgdata) }))
+        }
+        (false, false, Some(cert), Some(key)) => {
+            let ca_file = args.ssl_ca_file.as_deref().map(absolute).transpose()?;
+            let ca_file = ca_file.ok_or_else(|| {
+                wrong("--server-cert needs --ssl-ca-file: clients verify this monitor with it")
+            })?;
+            Ok(Some(ClientTls {
+                self_signed: false,
+                sslmode: mode("verify-full"),
+                cert_file: absolute(cert)?,
+                key_file: absolute(key)?,
+                ca_file: Some(ca_file),
+                crl_file: args.ssl_crl_file.as_deref().map(absolute).transpose()?,
+            }))
+        }
+        (false, false, ..) => {
+            Err(wrong("a choice about TLS is required: --no-ssl, --ssl-self-signed, or your own certificates")
+                .hint("your own: --ssl-ca-file, --server-cert and --server-key"))
+        }
+        _ => Err(wrong("--no-ssl, --ssl-self-signed and your own certificates exclude each other")),
     }
 }
 
@@ -125,6 +139,7 @@ fn configuration(args: &CreateMonitor) -> Result<Config, CliError> {
         config.password = std::env::var("PG_AUTOCTL_NODE_PASSWORD").ok().filter(|password| !password.is_empty());
     }
     config.test_mode = args.test_mode;
+    config.client_tls = client_tls(&args.ssl, &config.pgdata)?;
     config.replica_tls = match (&args.replica_ca_file, &args.replica_cert_file, &args.replica_key_file) {
         (Some(ca), Some(cert), Some(key)) => Some(ReplicaTls {
             ca_file: absolute(ca)?,
@@ -209,7 +224,7 @@ fn existing(pgdata: &Path) -> Result<Option<Config>, CliError> {
         return Config::load(pgdata).map(Some).map_err(|error| CliError::new(Status::BadConfiguration, error.to_string()));
     }
     // A fresh file system has this, and an interrupted creation leaves that.
-    let ours = ["lost+found", "pgquorum.cfg.new"];
+    let ours = ["lost+found", "pgquorum.cfg.new", "server.crt", "server.key", "server.new"];
     for entry in entries {
         let name = entry.map_err(|e| failed("read", e))?.file_name();
         if !ours.iter().any(|known| name == *known) {
@@ -234,6 +249,10 @@ fn differences(present: &Config, asked: &Config) -> Vec<String> {
         Some(tls) => format!("{}, {}", tls.cert_file.display(), tls.ca_file.display()),
         None => "none".to_string(),
     };
+    let clients = |config: &Config| match &config.client_tls {
+        Some(tls) => format!("{}, sslmode {}", tls.cert_file.display(), tls.sslmode),
+        None => "none".to_string(),
+    };
     let on = |flag: bool| if flag { "on" } else { "off" }.to_string();
     let pairs = [
         ("--name", present.name.clone(), asked.name.clone()),
@@ -243,6 +262,7 @@ fn differences(present: &Config, asked: &Config) -> Vec<String> {
         ("--replicas", Config::format_replicas(&present.replicas), Config::format_replicas(&asked.replicas)),
         ("--auth", present.auth.name().to_string(), asked.auth.name().to_string()),
         ("--test-mode", on(present.test_mode), on(asked.test_mode)),
+        ("TLS for clients", clients(present), clients(asked)),
         ("certificates of the replicas' channel", tls(present), tls(asked)),
     ];
     let mut found: Vec<String> = pairs

@@ -12,6 +12,7 @@ use tracing::debug;
 use crate::error::{ServerError, shown};
 use crate::session::Session;
 use crate::target::{Endpoint, Target};
+use crate::tls::Tls;
 
 /// Deadlines of connecting.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +43,7 @@ pub enum Failure {
     Silent(Duration),
     /// The server answered with an error.
     Server(ServerError),
-    /// This release cannot do what the connection string asks for; nothing was sent.
+    /// What the connection string asks for cannot be done; nothing was sent.
     Unsupported(String),
     Other(String),
 }
@@ -106,6 +107,8 @@ impl fmt::Display for ConnectError {
 #[derive(Debug)]
 pub struct Connector {
     target: Target,
+    /// Or why the target's files do not allow it.
+    tls: Result<Tls, String>,
     options: ConnectOptions,
     last_good: AtomicUsize,
 }
@@ -113,7 +116,8 @@ pub struct Connector {
 impl Connector {
     pub fn new(target: Target, options: ConnectOptions) -> Connector {
         let attempt = target.connect_timeout.unwrap_or(options.attempt);
-        Connector { target, options: ConnectOptions { attempt, ..options }, last_good: AtomicUsize::new(0) }
+        let tls = Tls::of(&target);
+        Connector { target, tls, options: ConnectOptions { attempt, ..options }, last_good: AtomicUsize::new(0) }
     }
 
     pub fn target(&self) -> &Target {
@@ -170,13 +174,8 @@ impl Connector {
     /// One attempt at one monitor. tokio-postgres' own timeout ends with the TCP connect, so that
     /// the deadline is put around everything.
     async fn attempt(&self, endpoint: &Endpoint, patience: Duration) -> Result<Session, Failure> {
-        if matches!(self.target.sslmode.as_str(), "require" | "verify-ca" | "verify-full") {
-            return Err(Failure::Unsupported(format!(
-                "not tried: sslmode={} asks for TLS, which this release does not speak to monitors yet",
-                self.target.sslmode
-            )));
-        }
-        match timeout(patience, Session::open(&self.target, endpoint)).await {
+        let tls = self.tls.clone().map_err(|what| Failure::Unsupported(format!("not tried: {what}")))?;
+        match timeout(patience, Session::open(&self.target, tls, endpoint)).await {
             Err(_) => Err(Failure::Silent(patience)),
             Ok(Err(error)) => Err(classify(&error)),
             Ok(Ok(session)) => Ok(session),

@@ -18,6 +18,7 @@ mod rows;
 mod session;
 mod sql;
 mod target;
+mod tls;
 
 pub use client::{MonitorClient, Repeat};
 pub use connect::{Attempt, ConnectError, ConnectOptions, Connector, Failure};

@@ -7,13 +7,13 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_postgres::config::SslMode;
-use tokio_postgres::{AsyncMessage, Client, NoTls, SimpleQueryMessage};
+use tokio_postgres::{AsyncMessage, Client, SimpleQueryMessage};
 
 use crate::connect::describe;
 use crate::error::{CallError, ServerError};
 use crate::rows::Row;
 use crate::target::{Endpoint, Target};
+use crate::tls::Tls;
 
 /// A message on a LISTEN channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,13 +33,13 @@ pub struct Session {
 }
 
 impl Session {
-    pub(crate) async fn open(target: &Target, endpoint: &Endpoint) -> Result<Session, tokio_postgres::Error> {
+    pub(crate) async fn open(target: &Target, tls: Tls, endpoint: &Endpoint) -> Result<Session, tokio_postgres::Error> {
         let mut config = tokio_postgres::Config::new();
         config
             .user(&target.user)
             .dbname(&target.dbname)
             .port(endpoint.port)
-            .ssl_mode(SslMode::Disable)
+            .ssl_mode(tls.mode)
             // A dead peer is noticed within about three seconds; a hung one by the call's deadline.
             .keepalives_idle(Duration::from_secs(1))
             .keepalives_interval(Duration::from_secs(1))
@@ -56,7 +56,7 @@ impl Session {
         if let Some(name) = &target.application_name {
             config.application_name(name);
         }
-        let (client, mut connection) = config.connect(NoTls).await?;
+        let (client, mut connection) = config.connect(tls).await?;
         let (listened_to, listened) = mpsc::unbounded_channel();
         let (noticed_to, notices) = mpsc::unbounded_channel();
         let driver = tokio::spawn(async move {

@@ -22,11 +22,14 @@ use super::settings::SessionSettings;
 use super::types::{Column, PgType};
 use super::wire::scram::Authentication;
 use super::{functions, rows_as_sql, shape, values};
+use crate::client_tls::ClientAcceptor;
 
 /// How the facade serves its clients.
 #[derive(Clone, Debug)]
 pub struct FacadeConfig {
     pub auth: Authentication,
+    /// TLS for clients. With it, whoever is not on a loopback address must use it.
+    pub tls: Option<Arc<ClientAcceptor>>,
     /// The pgautofailover release shown to sessions that do not ask for one.
     pub extension_version: String,
     /// Permits what upstream's regression scripts do: writing the node table by hand, setting
@@ -45,6 +48,7 @@ impl Default for FacadeConfig {
     fn default() -> FacadeConfig {
         FacadeConfig {
             auth: Authentication::Trust,
+            tls: None,
             extension_version: "2.0".to_string(),
             test_mode: false,
             max_connections: 2000,

@@ -5,15 +5,16 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::server::TlsStream;
 
 use super::backend::Output;
 use super::connection::Connection;
-use super::startup::{self, Addresses, Ended};
+use super::startup::{self, Addresses, Ended, Opening};
 use crate::sql::facade::{Facade, wall_now};
 
 /// Sockets beyond `max_connections` that are still told why they are refused.
@@ -90,22 +91,74 @@ async fn connection(mut stream: TcpStream, facade: Arc<Facade>, stopped: watch::
         return;
     }
     tune(&stream);
-    let addresses = Addresses { client: stream.peer_addr().ok(), server: stream.local_addr().ok() };
-    let mut out = Output::default();
-    let starting = startup::start(&mut stream, &facade, addresses, count > limit, &mut out);
-    match timeout(facade.config.startup_deadline, starting).await {
-        Ok(Ok(session)) => {
-            let pid = session.ctx.backend_pid;
-            Connection::new(stream, session, out, stopped).run().await;
-            facade.unregister(pid);
+    let deadline = Instant::now() + facade.config.startup_deadline;
+    let addresses =
+        Addresses { client: stream.peer_addr().ok(), server: stream.local_addr().ok(), encrypted: false };
+    let visit = Visit { facade, addresses, over_limit: count > limit, deadline, stopped };
+    let tls = visit.facade.config.tls.clone();
+    match timeout_at(deadline, startup::opening(&mut stream, &visit.facade, tls.is_some())).await {
+        Ok(Ok(Opening::Tls)) => {
+            // It is offered where there is an acceptor.
+            let Some(tls) = tls else { return };
+            match timeout_at(deadline, tls.accept(stream)).await {
+                Ok(Ok(stream)) => visit.encrypted(stream).await,
+                Ok(Err(error)) => complain("connection refused", &format!("TLS handshake: {error}")),
+                Err(_) => complain("connection refused", "no TLS handshake in time"),
+            }
         }
-        Ok(Err(Ended::Quietly)) => {}
-        Ok(Err(Ended::Refused(error))) => {
-            complain("connection refused", &error.to_string());
-            out.error("FATAL", &error);
-            let _ = timeout(Duration::from_secs(1), stream.write_all_buf(&mut out.buffer)).await;
-        }
+        Ok(opening) => visit.serve(stream, opening).await,
         Err(_) => complain("connection refused", "no startup packet in time"),
+    }
+}
+
+/// What is known of a connection apart from its stream.
+struct Visit {
+    facade: Arc<Facade>,
+    addresses: Addresses,
+    over_limit: bool,
+    /// The end of the startup.
+    deadline: Instant,
+    stopped: watch::Receiver<bool>,
+}
+
+impl Visit {
+    /// Inside TLS the client begins again.
+    async fn encrypted(mut self, mut stream: TlsStream<TcpStream>) {
+        self.addresses.encrypted = true;
+        match timeout_at(self.deadline, startup::opening(&mut stream, &self.facade, false)).await {
+            Ok(opening) => self.serve(stream, opening).await,
+            Err(_) => complain("connection refused", "no startup packet in time"),
+        }
+    }
+
+    async fn serve<S: AsyncRead + AsyncWrite + Unpin>(self, mut stream: S, opening: Result<Opening, Ended>) {
+        let mut out = Output::default();
+        let started = match opening {
+            Ok(Opening::Startup(packet)) => {
+                let starting =
+                    startup::start(&mut stream, &self.facade, packet, self.addresses, self.over_limit, &mut out);
+                match timeout_at(self.deadline, starting).await {
+                    Ok(started) => started,
+                    Err(_) => return complain("connection refused", "no authentication in time"),
+                }
+            }
+            // Not on offer a second time.
+            Ok(Opening::Tls) => return,
+            Err(ended) => Err(ended),
+        };
+        match started {
+            Ok(session) => {
+                let pid = session.ctx.backend_pid;
+                Connection::new(stream, session, out, self.stopped).run().await;
+                self.facade.unregister(pid);
+            }
+            Err(Ended::Quietly) => {}
+            Err(Ended::Refused(error)) => {
+                complain("connection refused", &error.to_string());
+                out.error("FATAL", &error);
+                let _ = timeout(Duration::from_secs(1), stream.write_all_buf(&mut out.buffer)).await;
+            }
+        }
     }
 }
 

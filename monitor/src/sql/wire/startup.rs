@@ -44,16 +44,30 @@ impl From<SqlError> for Ended {
 pub struct Addresses {
     pub client: Option<SocketAddr>,
     pub server: Option<SocketAddr>,
+    /// By TLS.
+    pub encrypted: bool,
 }
 
-/// Performs the startup on a fresh connection. The greeting is left in `out`, not yet sent.
-pub async fn start<S: AsyncRead + AsyncWrite + Unpin>(
+/// What a client opens a connection with.
+pub enum Opening {
+    /// It asked for TLS and was told to go ahead.
+    Tls,
+    Startup(StartupPacket),
+}
+
+/// The startup packet as it came.
+pub struct StartupPacket {
+    major: u16,
+    minor: u16,
+    parameters: Vec<(String, String)>,
+}
+
+/// Reads up to the startup packet, or to the beginning of TLS where that is on offer.
+pub async fn opening<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
-    facade: &Arc<Facade>,
-    addresses: Addresses,
-    over_limit: bool,
-    out: &mut Output,
-) -> Result<Session, Ended> {
+    facade: &Facade,
+    tls_on_offer: bool,
+) -> Result<Opening, Ended> {
     let (mut ssl_asked, mut gss_asked) = (false, false);
     loop {
         // Exactly the packet and not a byte more: what follows a request for encryption must not
@@ -64,6 +78,10 @@ pub async fn start<S: AsyncRead + AsyncWrite + Unpin>(
         let mut body = BytesMut::zeroed(length - 4);
         stream.read_exact(&mut body).await?;
         match frontend::first_packet(body.freeze())? {
+            FirstPacket::Ssl if tls_on_offer => {
+                stream.write_all(b"S").await?;
+                return Ok(Opening::Tls);
+            }
             FirstPacket::Ssl if !ssl_asked => ssl_asked = true,
             FirstPacket::GssEncryption if !gss_asked => gss_asked = true,
             FirstPacket::Ssl | FirstPacket::GssEncryption => {
@@ -74,18 +92,37 @@ pub async fn start<S: AsyncRead + AsyncWrite + Unpin>(
                 return Err(Ended::Quietly);
             }
             FirstPacket::Startup { major, minor, parameters } => {
-                if over_limit {
-                    return Err(SqlError::new("53300", "sorry, too many clients already").into());
-                }
-                if major != 3 {
-                    let message = format!("unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.0");
-                    return Err(SqlError::new("0A000", message).into());
-                }
-                return greet(stream, facade, addresses, minor, parameters, out).await;
+                return Ok(Opening::Startup(StartupPacket { major, minor, parameters }));
             }
         }
         stream.write_all(b"N").await?;
     }
+}
+
+/// Carries out the startup. The greeting is left in `out`, not yet sent.
+pub async fn start<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    facade: &Arc<Facade>,
+    packet: StartupPacket,
+    addresses: Addresses,
+    over_limit: bool,
+    out: &mut Output,
+) -> Result<Session, Ended> {
+    let StartupPacket { major, minor, parameters } = packet;
+    if over_limit {
+        return Err(SqlError::new("53300", "sorry, too many clients already").into());
+    }
+    if major != 3 {
+        let message = format!("unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.0");
+        return Err(SqlError::new("0A000", message).into());
+    }
+    let local = addresses.client.is_some_and(|client| client.ip().to_canonical().is_loopback());
+    if facade.config.tls.is_some() && !addresses.encrypted && !local {
+        return Err(SqlError::new("28000", "this monitor takes encrypted connections only")
+            .hint("Connect with sslmode=require, or stricter. Only clients on the monitor's own machine may do without.")
+            .into());
+    }
+    greet(stream, facade, addresses, minor, parameters, out).await
 }
 
 async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
