@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use crate::process::{self, Process, kill_at_once, signal_all};
 use crate::requirements::{account, in_path};
 use crate::wait::wait_until;
-use crate::{Context, Lab, Result, bail, command, ensure, sys};
+use crate::{Context, Lab, Result, bail, command, ensure, faults, sys};
 use switch::{Effect, Plug, RuleId, Switch};
 
 /// The harness itself, as a place on the network: its clients are here.
@@ -173,6 +173,7 @@ impl Machine {
             command.args(["--regid", &account.gid.to_string(), "--clear-groups", "--"]);
         }
         command.arg(program);
+        faults::clock::attach(lab, &self.name, &mut command);
         Ok(command)
     }
 

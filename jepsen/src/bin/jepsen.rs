@@ -1,0 +1,155 @@
+//! Attacks a system and says whether it kept its promises.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use jepsen::faults::schedule::{self, Pace};
+use jepsen::run::{self, INTERRUPTED, Outcome, Plan, Workloads};
+use jepsen::system::{Tempo, Which};
+use jepsen::{Lab, Result};
+
+#[derive(Parser)]
+#[command(about = "Attacks replicated PostgreSQL with real faults and checks what clients saw")]
+struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// One run with a random schedule; the same seed gives the same schedule
+    Run(RunArgs),
+    /// Runs with one seed after the other
+    Soak {
+        #[command(flatten)]
+        run: RunArgs,
+        /// Hours, e.g. 0.5
+        #[arg(long, default_value_t = 1.0)]
+        hours: f64,
+    },
+}
+
+#[derive(clap::Args, Clone)]
+struct RunArgs {
+    /// What decides about faults
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Length of the attack; bringing up, recovery and checks come on top
+    #[arg(long, default_value_t = 3.0)]
+    minutes: f64,
+    /// Faults by name, or `smoke`, `basic`, `all`, `none`
+    #[arg(long, default_value = "basic")]
+    faults: String,
+    /// pgquorum, pg_auto_failover or patroni
+    #[arg(long, default_value = "pgquorum")]
+    system: String,
+    /// The system's own default timing instead of the fastest that it allows
+    #[arg(long)]
+    default_timing: bool,
+    /// Where the evidence goes
+    #[arg(long, default_value = "jepsen-runs")]
+    out: PathBuf,
+    /// Faults follow each other closely: at least and at most so many milliseconds apart
+    #[arg(long, value_delimiter = ',', num_args = 2, default_value = "4000,11000")]
+    gap: Vec<u64>,
+}
+
+fn main() -> ExitCode {
+    interrupts();
+    let outcome = match Args::parse().verb {
+        Verb::Run(args) => one(&args, args.seed).map(|outcome| outcome.passed()),
+        Verb::Soak { run, hours } => soak(&run, hours),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The first Ctrl-C ends the run in order, with everything healed.
+fn interrupts() {
+    std::thread::spawn(|| {
+        _ = jepsen::sql::block_on(async {
+            _ = tokio::signal::ctrl_c().await;
+        });
+        eprintln!("ending this run; faults are healed first");
+        INTERRUPTED.store(true, Ordering::Relaxed);
+    });
+}
+
+fn plan(args: &RunArgs, seed: u64) -> Result<Plan> {
+    let which = Which::parse(&args.system)?;
+    let wanted = schedule::parse(&args.faults)?;
+    let length = Duration::from_secs_f64(args.minutes * 60.0);
+    let gap = match args.gap.as_slice() {
+        [least, most] if least <= most => (*least, *most),
+        _ => jepsen::bail!("--gap takes two numbers, the smaller one first"),
+    };
+    Ok(Plan {
+        which,
+        tempo: if args.default_timing { Tempo::Default } else { Tempo::Tight },
+        seed,
+        schedule: schedule::random(&wanted, length, seed, Pace { gap, ..Pace::default() }),
+        wanted,
+        length,
+        recovery: Duration::from_secs(90),
+        stale: run::STALE,
+        workloads: Workloads { transactions: true, monitors: which == Which::Pgquorum },
+        ignore_notices: false,
+    })
+}
+
+fn one(args: &RunArgs, seed: u64) -> Result<Outcome> {
+    let plan = plan(args, seed)?;
+    plan.which.requirements()?;
+    let out = args.out.join(format!("{}-{seed}", plan.which.name()));
+    let lab = Lab::new("run")?;
+    let outcome = run::run(&lab, &plan, &out)?;
+    for report in &outcome.reports {
+        println!("{report}");
+    }
+    println!(
+        "seed {seed}: {}; {} failovers, {} writes acknowledged, {} lost; evidence: {}",
+        if outcome.passed() { "passed" } else { "NOT passed" },
+        outcome.failovers,
+        outcome.acknowledged,
+        outcome.lost,
+        out.display()
+    );
+    Ok(outcome)
+}
+
+fn soak(args: &RunArgs, hours: f64) -> Result<bool> {
+    let until = std::time::Instant::now() + Duration::from_secs_f64(hours * 3600.0);
+    let (mut runs, mut failed, mut failovers, mut acknowledged, mut lost) = (0, Vec::new(), 0, 0, 0);
+    let mut seed = args.seed;
+    while std::time::Instant::now() < until && !INTERRUPTED.load(Ordering::Relaxed) {
+        runs += 1;
+        match one(args, seed) {
+            Ok(outcome) => {
+                failovers += outcome.failovers;
+                acknowledged += outcome.acknowledged;
+                lost += outcome.lost;
+                if !outcome.passed() {
+                    failed.push(seed);
+                }
+            }
+            Err(error) => {
+                eprintln!("seed {seed}: {error}");
+                failed.push(seed);
+            }
+        }
+        seed += 1;
+    }
+    println!(
+        "{runs} runs, {failovers} failovers, {acknowledged} writes acknowledged, {lost} lost; not passed: {failed:?}"
+    );
+    Ok(failed.is_empty())
+}
