@@ -53,6 +53,9 @@ pub struct Nemesis<'a> {
     records: Vec<FaultRecord>,
 }
 
+/// How long a fault waits for somebody to be hit: there may be no primary at the moment.
+const PATIENCE: Duration = Duration::from_secs(12);
+
 fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -66,26 +69,34 @@ impl<'a> Nemesis<'a> {
     pub fn run(&mut self, schedule: &[Entry], go_on: impl Fn() -> bool) -> Result<()> {
         let begun = self.bench.recorder.now();
         let mut left = schedule.iter().peekable();
-        while go_on() && (left.peek().is_some() || !self.active.is_empty()) {
+        let mut waiting: Vec<&Entry> = Vec::new();
+        while go_on() && (left.peek().is_some() || !waiting.is_empty() || !self.active.is_empty()) {
             let now = self.bench.recorder.now();
             self.heal_due(now)?;
-            if let Some(entry) = left.next_if(|entry| begun + entry.at <= now) {
-                self.begin(entry);
-            } else {
-                std::thread::sleep(Duration::from_millis(20));
+            waiting.extend(left.next_if(|entry| begun + entry.at <= now));
+            let mut still = Vec::new();
+            for entry in waiting {
+                let patient = now < begun + entry.at + PATIENCE;
+                if !self.begin(entry, patient) {
+                    still.push(entry);
+                }
             }
+            waiting = still;
+            std::thread::sleep(Duration::from_millis(20));
         }
         self.heal_due(Duration::MAX)
     }
 
-    /// Puts one fault in place, for at least `entry.lasts`.
-    pub fn begin(&mut self, entry: &Entry) {
+    /// Puts one fault in place, for at least `entry.lasts`. False: there is nobody to be hit now, and
+    /// as `patient` asks, that is not written down as skipped.
+    pub fn begin(&mut self, entry: &Entry, patient: bool) -> bool {
         let from = self.bench.recorder.now();
         let busy: BTreeSet<String> = self.active.iter().flat_map(|a| a.machines.iter().cloned()).collect();
         let target = Target { system: self.system, busy, roll: entry.roll };
         let done = apply::install(&target, entry.kind);
         let (installed, machines, heal) = match done {
             Ok(Some((machines, heal))) => (Installed::Installed, machines, heal),
+            Ok(None) | Err(_) if patient => return false,
             Ok(None) => {
                 (Installed::Skipped("nobody was left to be hit".to_owned()), Vec::new(), Heal::Nothing)
             }
@@ -109,6 +120,7 @@ impl<'a> Nemesis<'a> {
         } else {
             self.active.push(active);
         }
+        true
     }
 
     fn record(&mut self, fault: &Active, until: Duration) {

@@ -23,11 +23,11 @@ impl<'a> Stock<'a> {
             ports.push((machine, site.lab.port()?));
         }
         let stock = Self { site, ports };
-        stock.create("m1", &["monitor", "--auth", "trust", "--no-ssl", "--pg-hba-lan"])?;
+        stock.create("m1", &["monitor", "--auth", "trust", "--no-ssl"])?;
         let uri = stock.monitor_uri("m1").context("the monitor has a URI")?;
         wait_for("the monitor", Duration::from_secs(60), || sql::query(&uri, "SELECT 1").map(Some))?;
         if tempo == Tempo::Tight {
-            let admin = stock.admin_uri("m1")?.replace("/postgres", "/pg_auto_failover");
+            let admin = stock.admin_uri("m1")?;
             for (name, value) in TIGHT {
                 sql::query(&admin, &format!("ALTER SYSTEM SET pgautofailover.{name} TO {value}"))?;
             }
@@ -68,6 +68,10 @@ impl<'a> Stock<'a> {
         create.arg("--pgdata").arg(&dir).args(["--pgport", &self.port(machine)?.to_string()]);
         command::run(create, Duration::from_secs(120))?.ok()?;
         modest(&dir)?;
+        // It lets in the nodes and one user alone, and we are others.
+        let line = format!("host all all {} trust\n", self.site.network.subnet);
+        let mut hba = std::fs::OpenOptions::new().append(true).open(dir.join("pg_hba.conf"))?;
+        std::io::Write::write_all(&mut hba, line.as_bytes()).context("let clients in")?;
         self.start_member(machine)
     }
 }
