@@ -56,8 +56,25 @@ pub enum Command {
     ReloadSettings,
     /// Test mode only: `UPDATE pgautofailover.node SET ...` for one node.
     ForceNode { id: NodeId, set: ForceNode },
+    /// Something that the leader saw of a node itself. The group's rules run at once.
+    Witness { id: NodeId, what: Witness },
+    /// Runs the rules of a group of our keepers now: a deadline has passed.
+    Review { formation: String, group: GroupId },
     /// Raises the version of the replicated formats once every replica understands it.
     SetClusterVersion { version: u16 },
+}
+
+/// What the leader saw of a node beside its reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Witness {
+    /// The connection of its keeper ended.
+    SessionLost,
+    /// Nobody listens on its PostgreSQL's port.
+    Refused,
+    /// Its PostgreSQL did not answer a probe in time, or did not answer as a PostgreSQL that is up.
+    NoAnswer,
+    /// Its PostgreSQL answered.
+    Answered,
 }
 
 /// Arguments of `register_node`.

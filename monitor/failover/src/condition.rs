@@ -52,6 +52,13 @@ pub enum NodeTest {
     KeeperCan(NodeState),
     /// Its keeper knows no transition from the state reported to the goal that it has.
     Stuck,
+    /// Its keeper has reported, since the present goal was given, that it takes no more WAL, or
+    /// that PostgreSQL is cleanly stopped.
+    Sealed(bool),
+    /// No change of state or goal for longer than `pgquorum.missed_reports_timeout_ms`.
+    WaitedMissedReports,
+    /// No change of state or goal for longer than `primary_demote_timeout`.
+    WaitedDemoteTimeout,
 }
 
 /// What a rule asks of the group as a whole.
@@ -86,6 +93,16 @@ pub enum GroupTest {
     Promotion(bool),
     /// The election chose this node; it has all the WAL that was found / it lacks some.
     ElectedWithAllWal(bool),
+    /// Enough standbys are healthy to seal n-k+1 of every configuration that the primary may have in
+    /// effect, or its own keeper reports; or the operator gives up what is missing. One of them is
+    /// electable.
+    Replaceable,
+    /// The reporting node has reached the position of the stopped primary, on its timeline.
+    HasPrimarysWal,
+    /// The old primary's read lease has ended everywhere, or the primary is known to have stopped.
+    LeaseOver,
+    /// `pgquorum.seals_end_demote_timeout` is on, and n-k+1 standbys of every configuration are cut off.
+    SealsEndDemoteTimeout,
     /// Never true: the rule is listed and explained, and does not act.
     Never,
 }
@@ -164,6 +181,10 @@ impl NodeTest {
             InQuorum(false) => "is not in the replication quorum",
             DrainTimeExpired => "has had its time to drain",
             ReadyToStream => "is ready to stream WAL",
+            Sealed(true) => "is sealed",
+            Sealed(false) => "is not sealed",
+            WaitedMissedReports => "has not changed for missed_reports_timeout_ms",
+            WaitedDemoteTimeout => "has not changed for primary_demote_timeout",
             Stuck => "has a goal that its keeper cannot reach",
             OffLineage => "is on a timeline that the group has left",
         };
@@ -198,6 +219,10 @@ impl GroupTest {
             ElectedWithAllWal(false) => "the election chose the node and it lacks WAL",
             Promotion(true) => "a node is being promoted",
             Promotion(false) => "no node is being promoted",
+            Replaceable => "enough standbys are there to seal the primary off",
+            HasPrimarysWal => "the node has reached the primary's last position",
+            LeaseOver => "the old primary's read lease is over, or it has stopped",
+            SealsEndDemoteTimeout => "seals_end_demote_timeout is on and enough standbys are cut off",
             Never => "never",
         };
         String::from(fixed)

@@ -51,6 +51,8 @@ pub fn decide(state: &State, observations: &Observations, call: &Call, now: Now)
             formation::set_number_sync_standbys(ground, formation, *number)
         }
         Command::HealthChecked { id, health } => Ok(report::health_checked(ground, *id, *health)),
+        Command::Witness { id, what } => report::witness(ground, *id, *what),
+        Command::Review { formation, group } => report::review_group(ground, formation, *group),
         Command::SetDatabaseSetting { name, value } => setting::database(ground, name, value.as_deref()),
         Command::SetSystemSetting { name, value } => setting::system(ground, name, value.as_deref()),
         Command::ResetSystemSettings => Ok(setting::reset_system(ground)),

@@ -261,7 +261,7 @@ fn close_enough(view: &mut View, primary: Option<NodeId>, best: NodeId) -> bool 
 }
 
 /// The candidate with the highest priority and, among those, the furthest; then the lowest id.
-fn select(view: &mut View, candidates: &[NodeId], best: (i32, Lsn)) -> Option<NodeId> {
+pub(crate) fn select(view: &mut View, candidates: &[NodeId], best: (i32, Lsn)) -> Option<NodeId> {
     let history_known = view.history_known(best.0);
     let mut fit = Vec::new();
     for id in candidates {

@@ -1,6 +1,7 @@
 //! What the rules take as given about a node or a group: upstream's predicates.
 
 use crate::NodeState::{self, *};
+use crate::PostgresEnd;
 use crate::observation::Stamp;
 use crate::state::Node;
 use crate::values::{Health, Lsn, NodeId};
@@ -9,6 +10,23 @@ use crate::view::{Member, View};
 /// A verdict of the probe is overruled by a report that is newer than it and this young
 /// (upstream's constant, microseconds).
 const FRESH_REPORT_US: i64 = 1_000_000;
+
+/// The worst time from the end of a lease until no session returns a result any more (measured: 7 to
+/// 24 ms for a shutdown by the guardian).
+const FENCING_MS: i64 = 100;
+/// Clocks run apart by at most this many per cent.
+const CLOCK_ERROR: i64 = 1;
+
+/// How long a lease must be assumed to be held, from its grant on: `(T_k + F)(1 + r)/(1 - r)`, rounded
+/// up to 50 ms. 1150 ms for a lease of a second; 0 without leases.
+pub fn held_lease_ms(lease_ms: i64) -> i64 {
+    if lease_ms <= 0 {
+        return 0;
+    }
+    let scaled = lease_ms.saturating_add(FENCING_MS).saturating_mul(100 + CLOCK_ERROR);
+    let exact = scaled.saturating_add(99 - CLOCK_ERROR) / (100 - CLOCK_ERROR);
+    exact.saturating_add(49) / 50 * 50
+}
 
 /// Reported and assigned state are both `state`.
 pub(crate) fn converged(row: &Node, state: NodeState) -> bool {
@@ -59,6 +77,20 @@ pub(crate) fn participating(row: &Node) -> bool {
     being_promoted(row) || electing(row.reported) || electing(row.goal)
 }
 
+/// Whether a seal outlasts this change of goal: the node takes WAL from no primary all the while.
+pub(crate) fn keeps_seal(before: NodeState, goal: NodeState) -> bool {
+    let electing = |state| matches!(state, ReportLsn | FastForward | PreparePromotion);
+    let stopping = |state| matches!(state, Draining | DemoteTimeout | Demoted | PrepareMaintenance);
+    (electing(before) && electing(goal)) || (stopping(before) && stopping(goal))
+}
+
+/// Whether a goal is about who may write: it is given in an epoch of its own, so that no report from
+/// before it can be taken for an answer to it.
+pub(crate) fn asks_for_epoch(before: NodeState, goal: NodeState) -> bool {
+    matches!(goal, ReportLsn | FastForward | Draining | DemoteTimeout | Demoted | PrepareMaintenance)
+        || (goal == PreparePromotion && before != FastForward)
+}
+
 /// In maintenance or on the way to it.
 pub(crate) fn in_maintenance(row: &Node) -> bool {
     matches!(row.goal, PrepareMaintenance | WaitMaintenance | Maintenance)
@@ -103,6 +135,9 @@ impl View<'_> {
     /// Bad enough to act upon: its keeper says that PostgreSQL is down, or neither keeper nor
     /// PostgreSQL has answered for long enough. Not the opposite of [`View::is_healthy`].
     pub fn is_unhealthy(&self, member: &Member) -> bool {
+        if self.on_quorum_path() {
+            return self.evidence(member).is_some();
+        }
         if !member.row.pg_is_running {
             return true;
         }
@@ -132,6 +167,16 @@ impl View<'_> {
     /// No change of state for longer than `primary_demote_timeout`.
     pub fn waited_demote_timeout(&self, member: &Member) -> bool {
         self.longer_than(member.seen.state_change, self.settings.primary_demote_timeout_ms)
+    }
+
+    /// Whether an old primary's read lease has ended: it has stopped, by its keeper's word or its seal, or
+    /// the longest lease that it can hold is over. Leases of earlier leaders are not known: they count
+    /// from this leader's election.
+    pub fn lease_over(&self, old: &Member) -> bool {
+        let stopped = old.row.sealed || (!old.row.pg_is_running && old.row.postgres_end != PostgresEnd::None);
+        let held_ms = held_lease_ms(self.settings.read_lease_ms);
+        let granted = old.seen.lease.map_or(self.leader_since_us, |stamp| stamp.mono_us.max(self.leader_since_us));
+        stopped || held_ms == 0 || self.now.mono_us.saturating_sub(granted) >= held_ms.saturating_mul(1000)
     }
 
     /// The first node whose goal is a writable state, whatever it reports.

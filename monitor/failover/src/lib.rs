@@ -26,6 +26,7 @@ pub mod settings;
 pub mod simulation;
 pub mod snapshot;
 pub mod state;
+mod suspicion;
 pub mod values;
 
 mod calls;
@@ -33,6 +34,7 @@ mod election;
 mod evidence;
 mod facts;
 mod quorum;
+mod quorum_path;
 mod reject;
 mod rules_engine;
 mod texts;

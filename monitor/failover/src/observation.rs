@@ -46,6 +46,16 @@ pub struct Observation {
     pub upstream: UpstreamView,
     /// Synchronous standbys with fresh replies, by the primary's last report; negative: unknown.
     pub standbys_streaming: i32,
+    /// Its keeper's connection ended, here or at another monitor.
+    pub session_lost: Option<Stamp>,
+    /// A probe found nobody listening on its PostgreSQL's port.
+    pub refused: Option<Stamp>,
+    /// Since when its keeper has reported that PostgreSQL is down.
+    pub down: Option<Stamp>,
+    /// When it was last granted a read lease.
+    pub lease: Option<Stamp>,
+    /// It reported after it had been taken for dead: when that last happened, and how often.
+    pub misjudged: Option<(Stamp, u32)>,
 }
 
 /// Everything that the present leader has witnessed. A new leader starts with none of it and with

@@ -14,14 +14,15 @@
 //! allows no silent standby either, as nothing bounds what is missing.
 //! The old primary itself has every commit: when it is stopped and sealed, nobody else is needed.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::NodeState::*;
-use crate::facts::converged;
+use crate::facts::{converged, in_maintenance};
 use crate::queries::sync_standbys;
 use crate::state::{Generation, Node, SyncSet};
 use crate::values::{Lsn, NodeId};
-use crate::view::View;
+use crate::view::{View, node_text};
 
 /// Whether every acknowledged write is on a sealed node although `silent` ones are out of reach.
 pub(crate) fn loss_free(view: &View, silent: &[NodeId]) -> bool {
@@ -44,8 +45,167 @@ pub(crate) fn loss_free(view: &View, silent: &[NodeId]) -> bool {
     })
 }
 
+/// What the seals of a group of our keepers add up to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Count {
+    /// n-k+1 standbys of every configuration are sealed.
+    pub standbys: bool,
+    /// The old primary is stopped and sealed: it has every write that it acknowledged.
+    pub old_primary: bool,
+    /// Standbys of the configurations that are not sealed.
+    pub missing: Vec<NodeId>,
+    /// Every configuration could be sealed off, were all its standbys there.
+    pub possible: bool,
+    /// No node's configurations are known: the old primary was removed.
+    pub nothing_known: bool,
+}
+
+/// A standby that acknowledges nothing to the old primary any more, and whose position is final.
+pub(crate) fn is_sealed(row: &Node) -> bool {
+    let electing = |state| matches!(state, ReportLsn | FastForward | PreparePromotion);
+    row.sealed && electing(row.reported) && electing(row.goal)
+}
+
+/// A former primary that has stopped, by its keeper's word since it was told to.
+pub(crate) fn is_stopped(row: &Node) -> bool {
+    let stopping = |state| matches!(state, Draining | DemoteTimeout | Demoted | PrepareMaintenance);
+    row.sealed && stopping(row.reported) && stopping(row.goal)
+}
+
+/// Whether `sealed` standbys of a configuration meet every set that may have acknowledged a commit:
+/// n-k+1 of them. None do where commits wait for nobody.
+pub(crate) fn suffices(set: &SyncSet, sealed: usize) -> bool {
+    let required = usize::try_from(set.required).unwrap_or(usize::MAX);
+    required > 0 && !set.standbys.is_empty() && sealed.saturating_add(required) > set.standbys.len()
+}
+
+/// The node whose configurations count: the last one that was allowed to take writes.
+pub(crate) fn writer<'a, 'b>(view: &'b View<'a>) -> Option<&'b crate::view::Member<'a>> {
+    let candidate = view.candidate().filter(|member| !member.row.goal.is_writable()).map(|member| member.row.id);
+    let mut with_sets = view.list().filter(|member| !member.row.sync_sets.is_empty());
+    let first = with_sets.next()?;
+    match with_sets.next() {
+        None => Some(first),
+        Some(second) => Some(if Some(first.row.id) == candidate { second } else { first }),
+    }
+}
+
+/// Counts the seals against every configuration that is open.
+pub(crate) fn count(view: &View) -> Count {
+    let Some(writer) = writer(view) else {
+        // Whoever may have acknowledged for a primary that is gone must be there.
+        let mut voters = view.list().filter(|member| member.row.replication_quorum && !in_maintenance(&member.row));
+        let missing: Vec<NodeId> =
+            voters.by_ref().filter(|member| !is_sealed(&member.row)).map(|member| member.row.id).collect();
+        let standbys = missing.is_empty() && view.list().any(|member| is_sealed(&member.row));
+        return Count { standbys, missing, possible: true, nothing_known: true, old_primary: false };
+    };
+    let sealed = |id: &&NodeId| view.member(**id).is_some_and(|member| is_sealed(&member.row));
+    let mut missing: Vec<NodeId> = Vec::new();
+    for set in &writer.row.sync_sets {
+        missing.extend(set.standbys.iter().filter(|id| !sealed(id)));
+    }
+    missing.sort_unstable();
+    missing.dedup();
+    let sets = &writer.row.sync_sets;
+    Count {
+        standbys: sets.iter().all(|set| suffices(set, set.standbys.iter().filter(sealed).count())),
+        old_primary: is_stopped(&writer.row) || is_sealed(&writer.row),
+        missing,
+        possible: sets.iter().all(|set| suffices(set, set.standbys.len())),
+        nothing_known: false,
+    }
+}
+
+/// Stock keepers: whether n-k+1 standbys of every configuration have left the old primary. They
+/// have cut their connection in `report_lsn`, `join_secondary` and `stop_replication`.
+pub(crate) fn cut_off(view: &View) -> bool {
+    let left = |id: &&NodeId| {
+        view.member(**id).is_some_and(|member| {
+            [ReportLsn, JoinSecondary, StopReplication].into_iter().any(|state| converged(&member.row, state))
+        })
+    };
+    let Some(writer) = writer(view) else { return false };
+    writer.row.sync_sets.iter().all(|set| suffices(set, set.standbys.iter().filter(left).count()))
+}
+
+/// What is missing for a failover that surely loses nothing, and what an override would risk: one
+/// sentence each. Empty when nothing is missing.
+pub(crate) fn statement(view: &View) -> Vec<String> {
+    let mut lines = Vec::new();
+    let count = count(view);
+    if count.standbys || count.old_primary {
+        return lines;
+    }
+    let place = |row: &Node| alloc::format!("{} on timeline {}", row.lsn, row.timeline);
+    if let Some(writer) = writer(view) {
+        for set in &writer.row.sync_sets {
+            let names = crate::queries::standby_names(set.required, &set.standbys);
+            let sealed =
+                set.standbys.iter().filter(|id| view.member(**id).is_some_and(|member| is_sealed(&member.row))).count();
+            let required = usize::try_from(set.required).unwrap_or(usize::MAX);
+            if required == 0 || set.standbys.is_empty() {
+                lines.push(alloc::format!(
+                    "configuration {} waits for no standby: only {} itself has all its writes",
+                    set.version,
+                    node_text(&writer.row)
+                ));
+            } else if !suffices(set, sealed) {
+                let needed = set.standbys.len().saturating_add(1).saturating_sub(required);
+                lines.push(alloc::format!(
+                    "configuration {} ({names}) needs {needed} sealed standbys and has {sealed}",
+                    set.version
+                ));
+            }
+        }
+        lines.push(alloc::format!(
+            "old primary {}: last known at {}, {}",
+            node_text(&writer.row),
+            place(&writer.row),
+            condition(view, writer)
+        ));
+    }
+    for id in &count.missing {
+        if let Some(member) = view.member(*id) {
+            lines.push(alloc::format!(
+                "missing {}: last known at {}, {}",
+                node_text(&member.row),
+                place(&member.row),
+                condition(view, member)
+            ));
+        }
+    }
+    let there = view.list().filter(|member| {
+        !count.missing.contains(&member.row.id) || (!view.is_unhealthy(member) && member.row.reported == Secondary)
+    });
+    let writer_id = writer(view).map(|member| member.row.id);
+    let best = there
+        .filter(|member| Some(member.row.id) != writer_id && !in_maintenance(&member.row))
+        .max_by_key(|member| (member.row.timeline, member.row.lsn));
+    match best {
+        Some(best) => lines.push(alloc::format!(
+            "with --allow-data-loss {} would be promoted at {}: every acknowledged write after that which only missing \
+             nodes have would be lost",
+            node_text(&best.row),
+            place(&best.row)
+        )),
+        None => lines.push(String::from("no other node is there to be promoted")),
+    }
+    lines
+}
+
+fn condition(view: &View, member: &crate::view::Member) -> String {
+    match view.evidence(member) {
+        Some(evidence) => evidence,
+        None => alloc::format!("it reports {}", member.row.reported),
+    }
+}
+
 /// Keeps the list of a group's primary up to date; called when a decision is closed.
 pub(crate) fn record(view: &mut View) {
+    if view.on_quorum_path() {
+        return record_joint(view);
+    }
     let Some(primary) = view.primary() else { return forget_followers(view, None) };
     let (id, now) = (primary.row.id, primary.row.clone());
     let ours = now.generation == Generation::Pgquorum;
@@ -112,4 +272,111 @@ fn forget_followers(view: &mut View, primary: Option<NodeId>) {
             member.row.sync_sets.clear();
         }
     }
+}
+
+/// Groups of our keepers: what a primary waits for depends on its standbys alone, and every change of
+/// it is joined to the configurations before until the primary has confirmed it.
+fn record_joint(view: &mut View) {
+    let candidate = view.candidate().filter(|member| !member.row.goal.is_writable()).map(|member| member.row.id);
+    for id in view.ids() {
+        let Some(member) = view.member(id) else { continue };
+        let (was_goal, _) = member.stored_states();
+        let was_candidate = was_goal.is_some_and(|goal| matches!(goal, FastForward | PreparePromotion));
+        let others_have = view.others(id).any(|other| !other.row.sync_sets.is_empty());
+        if candidate == Some(id) {
+            // It has not written yet: nobody has acknowledged anything under what it was told before.
+            join(view, id, others_have);
+        } else if was_candidate && others_have && !member.row.goal.is_writable() {
+            clear(view, id);
+        }
+    }
+    let primary = view.primary().map(|member| member.row.id);
+    if let Some(id) = primary {
+        join(view, id, false);
+        confirm(view, id);
+    }
+    forget_followers(view, primary);
+}
+
+fn clear(view: &mut View, id: NodeId) {
+    if let Some(member) = view.change(id) {
+        member.row.sync_sets.clear();
+    }
+}
+
+/// Adds the present configuration to a node's list, or replaces the list by it.
+fn join(view: &mut View, id: NodeId, replace: bool) {
+    let current = joint_configuration(view, id);
+    let Some(member) = view.member(id) else { return };
+    let same = |set: &SyncSet| (&set.standbys, set.required) == (&current.standbys, current.required);
+    if member.row.sync_sets.last().is_some_and(|last| same(last) && last.version > 0) {
+        return;
+    }
+    view.group_row.sync_version = view.group_row.sync_version.saturating_add(1);
+    let version = view.group_row.sync_version;
+    if let Some(member) = view.change(id) {
+        if replace {
+            member.row.sync_sets.clear();
+        }
+        member.row.sync_sets.push(SyncSet { version, ..current });
+    }
+}
+
+/// Forgets what came before the newest configuration that the primary has confirmed. What was
+/// committed while nobody was waited for must have reached as many standbys first.
+fn confirm(view: &mut View, id: NodeId) {
+    let Some(member) = view.member(id) else { return };
+    let (confirmed, end) = (member.row.sync_version, member.row.lsn);
+    let mut sets = member.row.sync_sets.clone();
+    let Some(newest) = sets.iter().rposition(|set| set.version > 0 && set.version <= confirmed) else { return };
+    if let Some(set) = sets.get_mut(newest)
+        && set.confirmed == Lsn::ZERO
+    {
+        set.confirmed = end;
+    }
+    let waited_for_nobody = sets.iter().take(newest).any(|set| set.required == 0 || set.standbys.is_empty());
+    let caught_up = sets.get(newest).is_some_and(|set| {
+        let there = |id: &&NodeId| view.member(**id).is_some_and(|member| member.row.lsn >= set.confirmed);
+        let required = usize::try_from(set.required).unwrap_or(usize::MAX);
+        required == 0 || set.standbys.iter().filter(there).count() >= required
+    });
+    if !waited_for_nobody || caught_up {
+        sets.drain(..newest);
+    }
+    if let Some(member) = view.change(id)
+        && member.row.sync_sets != sets
+    {
+        member.row.sync_sets = sets;
+    }
+}
+
+/// Whom the primary waits for: its secondaries in the quorum, and the sealed standbys that are about
+/// to follow it. When number_sync_standbys asks for more than there are, those that are away are
+/// waited for as well: writes block until they come, as was asked for.
+fn joint_configuration(view: &View, primary: NodeId) -> SyncSet {
+    let mut set = SyncSet { standbys: Vec::new(), required: 0, offered: false, version: 0, confirmed: Lsn::ZERO };
+    if view.member(primary).is_none_or(|member| member.row.goal == Single) {
+        return set;
+    }
+    let voters = || {
+        view.others(primary).filter(|member| member.row.replication_quorum && !in_maintenance(&member.row))
+    };
+    let follows = |member: &&crate::view::Member| match member.row.goal {
+        Secondary => true,
+        ReportLsn | JoinSecondary => !view.is_unhealthy(member),
+        _ => false,
+    };
+    set.standbys = voters().filter(follows).map(|member| member.row.id).collect();
+    let asked = usize::try_from(view.formation.number_sync_standbys).unwrap_or(0);
+    if set.standbys.is_empty() && asked == 0 {
+        return set;
+    }
+    let required = asked.max(1);
+    if set.standbys.len() < required {
+        let joining = |member: &&crate::view::Member| !matches!(member.row.goal, WaitStandby | Dropped);
+        set.standbys = voters().filter(joining).map(|member| member.row.id).collect();
+    }
+    let required = required.min(set.standbys.len());
+    set.required = u32::try_from(required).unwrap_or(u32::MAX);
+    set
 }

@@ -29,6 +29,8 @@ pub enum Section {
     LostPrimary,
     /// A reporting node that is in a primary state.
     Primary,
+    /// Groups of our keepers, whoever reports.
+    Quorum,
 }
 
 impl Section {
@@ -45,6 +47,7 @@ impl Section {
             Section::Early => "early_checks",
             Section::Standby | Section::Election | Section::LostPrimary => "reporting_node",
             Section::Primary => "primary_node",
+            Section::Quorum => "quorum_path",
         }
     }
 }
@@ -59,6 +62,10 @@ pub enum Who {
     Others,
     /// Every standby with goal `secondary` that is unhealthy.
     UnhealthySecondaries,
+    /// Every standby that can be sealed: rows 367 to 374 say which.
+    Standbys,
+    /// Every other node that is sealed and converged to `report_lsn`.
+    Sealed,
 }
 
 impl Who {
@@ -69,6 +76,8 @@ impl Who {
             Who::Primary => "primary",
             Who::Others => "other nodes",
             Who::UnhealthySecondaries => "unhealthy secondaries",
+            Who::Standbys => "standbys",
+            Who::Sealed => "sealed standbys",
         }
     }
 }

@@ -10,11 +10,12 @@ mod api;
 mod early;
 mod election;
 mod primary;
+pub mod quorum;
 mod standby;
 
 /// The sections in the order of their numbers.
 pub const SECTIONS: &[&[Rule]] =
-    &[api::RULES, early::RULES, standby::RULES, election::RULES, election::LOST_PRIMARY, primary::RULES];
+    &[api::RULES, early::RULES, standby::RULES, election::RULES, election::LOST_PRIMARY, primary::RULES, quorum::RULES];
 
 /// Every row, by number inside its section.
 pub fn all() -> impl Iterator<Item = &'static Rule> {

@@ -62,6 +62,11 @@ impl View<'_> {
             NodeTest::OffLineage => self.off_lineage(row.id),
             NodeTest::Stuck => !crate::edges::has_edge(row.generation, row.reported, row.goal),
             NodeTest::KeeperCan(goal) => self.keeper_can(row.id, goal),
+            NodeTest::Sealed(wanted) => row.sealed == wanted,
+            NodeTest::WaitedMissedReports => {
+                self.since_us(member.seen.state_change) > self.settings.missed_reports_timeout_ms.saturating_mul(1000)
+            }
+            NodeTest::WaitedDemoteTimeout => self.waited_demote_timeout(member),
         }
     }
 
@@ -108,6 +113,17 @@ impl View<'_> {
             GroupTest::GuardDataLoss(wanted) => self.settings.guard_data_loss == wanted,
             GroupTest::ElectedWithAllWal(wanted) => scene.elected_with_all_wal == Some(wanted),
             GroupTest::Promotion(wanted) => self.candidate().is_some() == wanted,
+            GroupTest::Replaceable => crate::quorum_path::replaceable(self, scene.primary),
+            GroupTest::HasPrimarysWal => match (node, primary) {
+                (Some(node), Some(primary)) => {
+                    node.row.timeline == primary.row.timeline && node.row.lsn >= primary.row.lsn
+                }
+                _ => false,
+            },
+            GroupTest::LeaseOver => primary.is_none_or(|primary| self.lease_over(primary)),
+            GroupTest::SealsEndDemoteTimeout => {
+                self.settings.seals_end_demote_timeout && crate::quorum::cut_off(self)
+            }
             GroupTest::Never => false,
         }
     }
@@ -155,7 +171,7 @@ impl View<'_> {
         let single = |who| match who {
             Who::Node => Some(scene.node),
             Who::Primary => scene.primary,
-            Who::Others | Who::UnhealthySecondaries => None,
+            Who::Others | Who::UnhealthySecondaries | Who::Standbys | Who::Sealed => None,
         };
         let possible = rule.assign.iter().all(|(who, goal)| {
             single(*who).is_none_or(|id| {
@@ -177,6 +193,8 @@ impl View<'_> {
                 }
                 (Who::Others, None) => self.send_others(scene.node, *goal, rule),
                 (Who::UnhealthySecondaries, None) => self.send_unhealthy(scene.node, rule),
+                (Who::Standbys, None) => crate::quorum_path::ask_to_seal(self, scene.primary),
+                (Who::Sealed, None) => self.send_sealed(scene.node, *goal, rule),
                 _ => {}
             }
         }
@@ -199,6 +217,25 @@ impl View<'_> {
         }
     }
 
+    fn send_sealed(&mut self, candidate: NodeId, goal: NodeState, rule: &Rule) {
+        let sealed: Vec<NodeId> = self
+            .others(candidate)
+            .filter(|member| converged(&member.row, ReportLsn) && member.row.sealed)
+            .map(|member| member.row.id)
+            .collect();
+        for id in sealed {
+            let text = match (self.member(id), self.member(candidate)) {
+                (Some(member), Some(upstream)) => alloc::format!(
+                    "Setting goal state of {} to {goal} to follow {}",
+                    crate::view::node_text(&member.row),
+                    crate::view::node_text(&upstream.row)
+                ),
+                _ => continue,
+            };
+            self.assign(id, goal, &text, Some(rule));
+        }
+    }
+
     fn send_unhealthy(&mut self, primary: NodeId, rule: &Rule) {
         let due: Vec<NodeId> =
             self.others(primary).filter(|member| self.is_due(member)).map(|member| member.row.id).collect();
@@ -217,6 +254,12 @@ impl View<'_> {
         rules::of(section).find(|rule| self.holds(scene, rule) && self.fire(scene, rule))
     }
 
+    /// As [`View::first_match`], among the rows of these numbers, in their order.
+    pub fn first_match_of(&mut self, numbers: &[u16], scene: &Scene) -> Option<&'static Rule> {
+        let mut rows = numbers.iter().filter_map(|pos| rules::by_pos(*pos));
+        rows.find(|rule| self.holds(scene, rule) && self.fire(scene, rule))
+    }
+
     /// Evaluates the rules for one node of the group, as its report or an operator's call demands.
     ///
     /// # Errors
@@ -229,6 +272,10 @@ impl View<'_> {
             if rule.then == Then::DeleteNode {
                 self.delete(node);
             }
+            return Ok(());
+        }
+        let quorum_path = self.on_quorum_path();
+        if quorum_path && crate::quorum_path::run(self) {
             return Ok(());
         }
         if self.member(node).is_some_and(|member| facts::in_primary_state(&member.row)) {
@@ -244,6 +291,9 @@ impl View<'_> {
         }
         let scene = Scene::new(node, primary);
         for rule in rules::of(Section::Standby) {
+            if quorum_path && rules::quorum::UPSTREAM_ONLY.contains(&rule.pos) {
+                continue;
+            }
             if !self.holds(&scene, rule) || !self.fire(&scene, rule) {
                 continue;
             }

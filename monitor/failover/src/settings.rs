@@ -1,4 +1,4 @@
-//! The `pgautofailover.*` settings: names, types, defaults, as upstream's GUCs.
+//! The settings: `pgautofailover.*` as upstream's GUCs, `pgquorum.*` for what upstream does not have.
 
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
@@ -35,7 +35,7 @@ const fn ms(name: &'static str, default: i64, context: &'static str, description
 
 /// Every setting, sorted by name. Defaults, bounds and descriptions of the first nine are those
 /// of the stock 2.0 monitor's `pg_settings`; `guard_data_loss` and `replication_stall_timeout`
-/// come from 2.3.
+/// come from 2.3. The others are ours.
 pub const DEFINITIONS: &[Definition] = &[
     Definition {
         name: "pgautofailover.enable_health_checks",
@@ -117,6 +117,48 @@ pub const DEFINITIONS: &[Definition] = &[
         10_000,
         "sighup",
         "Wait for at least this much time after startup before initiating a failover.",
+    ),
+    ms(
+        "pgquorum.missed_reports_timeout_ms",
+        3_000,
+        "sighup",
+        "Groups of pgquorum keepers: a node that has not reported for this long, and does not answer a probe either, \
+         is replaced. Shorter: faster failover of silent nodes, more unneeded switchovers on slow networks.",
+    ),
+    Definition {
+        name: "pgquorum.read_lease_ms",
+        kind: Kind::Milliseconds,
+        default: 1_000,
+        min: 0,
+        max: 60_000,
+        context: "sighup",
+        description: "Groups of pgquorum keepers: how long a primary that is cut off may go on without its standbys, \
+                      counted from its last answered report; bounds stale reads. 0: no lease. Longer: slower failover \
+                      when the old primary cannot be seen to have stopped.",
+    },
+    ms(
+        "pgquorum.restart_patience_ms",
+        5_000,
+        "sighup",
+        "Groups of pgquorum keepers: a keeper gets this long to start a PostgreSQL that went down.",
+    ),
+    Definition {
+        name: "pgquorum.seals_end_demote_timeout",
+        kind: Kind::Bool,
+        default: 0,
+        min: 0,
+        max: 1,
+        context: "sighup",
+        description: "Stock keepers: promote as soon as enough standbys are cut off from the old primary, without \
+                      waiting for primary_demote_timeout. Loses no synchronous write; until it stops, an old primary \
+                      that is cut off may serve stale reads and accept synchronous_commit=local writes that are lost.",
+    },
+    ms(
+        "pgquorum.suspicion_timeout_ms",
+        1_000,
+        "sighup",
+        "Groups of pgquorum keepers: a node that has not reported for this long is probed at once, and replaced when \
+         the probe fails and all its standbys have lost it too.",
     ),
 ];
 
@@ -214,6 +256,11 @@ pub struct Settings {
     pub primary_demote_timeout_ms: i64,
     pub replication_stall_timeout_ms: i64,
     pub startup_grace_period_ms: i64,
+    pub missed_reports_timeout_ms: i64,
+    pub read_lease_ms: i64,
+    pub restart_patience_ms: i64,
+    pub seals_end_demote_timeout: bool,
+    pub suspicion_timeout_ms: i64,
 }
 
 impl Settings {
@@ -236,6 +283,11 @@ impl Settings {
             primary_demote_timeout_ms: get("pgautofailover.primary_demote_timeout"),
             replication_stall_timeout_ms: get("pgautofailover.replication_stall_timeout"),
             startup_grace_period_ms: get("pgautofailover.startup_grace_period"),
+            missed_reports_timeout_ms: get("pgquorum.missed_reports_timeout_ms"),
+            read_lease_ms: get("pgquorum.read_lease_ms"),
+            restart_patience_ms: get("pgquorum.restart_patience_ms"),
+            seals_end_demote_timeout: get("pgquorum.seals_end_demote_timeout") != 0,
+            suspicion_timeout_ms: get("pgquorum.suspicion_timeout_ms"),
         }
     }
 }

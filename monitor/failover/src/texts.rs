@@ -50,6 +50,17 @@ fn word_of(view: &View, scene: &Scene, word: &str, goal: NodeState) -> String {
         "number" => view.formation.number_sync_standbys.to_string(),
         "quorum_secondaries" => view.quorum_secondaries(scene.node).to_string(),
         "reason" => scene.reason.clone(),
+        "evidence" => evidence(view, scene.primary),
+        "node_evidence" => evidence(view, Some(scene.node)),
         other => alloc::format!("{{{other}}}"),
+    }
+}
+
+/// Why a node is taken for dead, or that it is not.
+fn evidence(view: &View, id: Option<crate::NodeId>) -> String {
+    let Some(member) = id.and_then(|id| view.member(id)) else { return String::from("there is no primary") };
+    match view.evidence(member) {
+        Some(evidence) => evidence,
+        None => alloc::format!("{} has reported {}", node_text(&member.row), member.row.reported),
     }
 }

@@ -10,7 +10,7 @@ use crate::rule::Rule;
 use crate::settings::Settings;
 use crate::state::{Formation, Generation, Group, Node, State};
 use crate::values::{GroupId, NodeId, Now, WallTime};
-use crate::{NodeState, edges};
+use crate::{NodeState, edges, facts};
 
 /// One node of the group, as the rules see it.
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub(crate) struct Member<'a> {
     pub seen: Observation,
     stored: Option<&'a Node>,
     gone: bool,
+    /// It was given a goal that asks for a new seal: it counts from the epoch of this decision.
+    unsealed: bool,
 }
 
 /// The working copy. Everything that a call changes goes through it.
@@ -44,6 +46,8 @@ pub(crate) struct View<'a> {
     pub extra: Vec<Change>,
     /// The call read node ids or addresses.
     pub reads_registry: bool,
+    /// This decision is about who may write: it has an epoch of its own.
+    new_epoch: bool,
 }
 
 /// The row with the leader's observations on top.
@@ -141,7 +145,7 @@ impl<'a> View<'a> {
             .filter(|node| node.group == group && node.formation == formation)
             .map(|node| {
                 let seen = observations.of(node.id);
-                Member { row: overlay(node, &seen), seen, stored: Some(node), gone: false }
+                Member { row: overlay(node, &seen), seen, stored: Some(node), gone: false, unsealed: false }
             })
             .collect();
         View {
@@ -160,6 +164,7 @@ impl<'a> View<'a> {
             notices: Vec::new(),
             extra: Vec::new(),
             reads_registry: false,
+            new_epoch: false,
         }
     }
 
@@ -207,7 +212,7 @@ impl<'a> View<'a> {
         let stamp = Stamp::from(self.now);
         self.observed.push(row.id);
         let seen = Observation { state_change: Some(stamp), ..Observation::default() };
-        self.members.push(Member { row, seen, stored: None, gone: false });
+        self.members.push(Member { row, seen, stored: None, gone: false, unsealed: false });
         self.members.sort_by_key(|member| member.row.id);
     }
 
@@ -250,9 +255,16 @@ impl<'a> View<'a> {
         }
         let stamp = Stamp::from(self.now);
         if let Some(member) = self.change(id) {
+            let before = member.row.goal;
+            if member.row.generation == Generation::Pgquorum && !facts::keeps_seal(before, goal) {
+                member.row.sealed = false;
+                member.unsealed = true;
+            }
+            let of_ours = member.row.generation == Generation::Pgquorum;
             member.row.goal = goal;
             member.row.state_change_time = stamp.wall;
             member.seen.state_change = Some(stamp);
+            self.new_epoch |= of_ours && facts::asks_for_epoch(before, goal);
         }
         self.event(id, description, rule);
         true
@@ -284,6 +296,18 @@ impl<'a> View<'a> {
         self.events.push(event);
     }
 
+    /// As [`View::event`], unless the group's last event about the node says the same; a message too.
+    pub fn event_once(&mut self, id: NodeId, text: &str) {
+        let said = |event: &NewEvent| event.node == id && event.description == text;
+        let of_group = |event: &NewEvent| event.group == self.group && event.formation == self.formation.id;
+        let last = self.state.events.iter().rev().map(|event| &event.event).filter(|event| of_group(event)).take(8);
+        if self.events.iter().any(said) || last.into_iter().any(said) {
+            return;
+        }
+        self.messages.push(String::from(text));
+        self.event(id, text, None);
+    }
+
     /// Closes the working copy: what changed becomes the outcome.
     pub fn finish(self, reply: Reply) -> Decision {
         self.finish_with(|_| reply)
@@ -291,6 +315,13 @@ impl<'a> View<'a> {
 
     /// As [`View::finish`], for a reply that depends on what closing decides.
     pub fn finish_with(mut self, reply: impl FnOnce(&View) -> Reply) -> Decision {
+        if self.new_epoch {
+            self.group_row.epoch = self.group_row.epoch.saturating_add(1);
+        }
+        let epoch = self.group_row.epoch;
+        for member in self.members.iter_mut().filter(|member| member.unsealed) {
+            member.row.goal_epoch = epoch;
+        }
         crate::quorum::record(&mut self);
         let reply = reply(&self);
         let mut changes = self.extra;

@@ -13,7 +13,7 @@ use failover::simulation::{Cluster, registration};
 
 #[derive(Clone, Debug)]
 enum Step {
-    Register { name: usize, priority: i32, quorum: bool, stock: bool },
+    Register { name: usize, priority: i32, quorum: bool, keeper: Generation },
     Report(usize),
     Follow(usize),
     Rounds(u8),
@@ -49,13 +49,17 @@ fn state(index: usize) -> NodeState {
     NodeState::ALL[index % NodeState::ALL.len()]
 }
 
+fn generation() -> impl Strategy<Value = Generation> {
+    prop_oneof![Just(Generation::Stock20), Just(Generation::Stock23), Just(Generation::Pgquorum)]
+}
+
 const NAMES: [&str; 5] = ["n1", "n2", "n3", "n4", "n5"];
 
 fn step() -> impl Strategy<Value = Step> {
     let node = 0..5usize;
     prop_oneof![
-        3 => (node.clone(), prop_oneof![Just(50), Just(0), Just(90)], any::<bool>(), any::<bool>())
-            .prop_map(|(name, priority, quorum, stock)| Step::Register { name, priority, quorum, stock }),
+        3 => (node.clone(), prop_oneof![Just(50), Just(0), Just(90)], any::<bool>(), generation())
+            .prop_map(|(name, priority, quorum, keeper)| Step::Register { name, priority, quorum, keeper }),
         4 => node.clone().prop_map(Step::Report),
         4 => node.clone().prop_map(Step::Follow),
         12 => (1..8u8).prop_map(Step::Rounds),
@@ -119,11 +123,11 @@ impl World {
         World { cluster: Cluster::new(), ids: BTreeSet::new(), forced: false, disturbed: false }
     }
 
-    fn settled(nodes: usize, stock: bool) -> World {
+    fn settled(nodes: usize, keeper: Generation) -> World {
         let mut world = World::new();
         for name in NAMES.iter().take(nodes) {
             let mut call = registration(name);
-            call.generation = if stock { Generation::Stock20 } else { Generation::Stock23 };
+            call.generation = keeper;
             world.cluster.register(call).unwrap();
             world.cluster.settle(|_, _, _| {});
         }
@@ -154,9 +158,7 @@ impl World {
         let result = self.cluster.call(call.clone());
         self.check(&before, &call);
         let Ok(done) = result else { return };
-        if let Reply::NodeActive(assigned) = &done.reply {
-            self.cluster.keepers.get_mut(&id).unwrap().goal = assigned.goal;
-        }
+        self.cluster.hear(id, &done.reply);
         if done.outcome.is_empty() {
             return;
         }
@@ -185,13 +187,13 @@ impl World {
 
     fn step(&mut self, step: &Step) {
         match step {
-            Step::Register { name, priority, quorum, stock } => {
+            Step::Register { name, priority, quorum, keeper } => {
                 let mut call = registration(NAMES[*name]);
                 // A node that was dropped comes back under a new address.
                 call.port += 100 * self.ids.len() as i32;
                 call.candidate_priority = *priority;
                 call.replication_quorum = *quorum;
-                call.generation = if *stock { Generation::Stock20 } else { Generation::Stock23 };
+                call.generation = *keeper;
                 let before = self.before();
                 let command = Call::from(Command::RegisterNode(call.clone()));
                 let done = self.cluster.register(call);
@@ -366,8 +368,8 @@ proptest! {
     #![proptest_config(config(250))]
 
     #[test]
-    fn any_story(nodes in 1..4usize, stock in any::<bool>(), steps in prop::collection::vec(step(), 1..60)) {
-        let mut world = World::settled(nodes, stock);
+    fn any_story(nodes in 1..4usize, keeper in generation(), steps in prop::collection::vec(step(), 1..60)) {
+        let mut world = World::settled(nodes, keeper);
         world.ids = world.cluster.state.nodes.keys().copied().collect();
         for step in &steps {
             world.step(step);
@@ -377,7 +379,7 @@ proptest! {
 
     #[test]
     fn any_garbage(steps in prop::collection::vec(wild_step(), 1..60)) {
-        let mut world = World::settled(3, false);
+        let mut world = World::settled(3, Generation::Stock23);
         world.ids = world.cluster.state.nodes.keys().copied().collect();
         for step in &steps {
             world.step(step);
@@ -387,7 +389,7 @@ proptest! {
 
     #[test]
     fn an_outcome_decided_on_old_state_is_refused(steps in prop::collection::vec(step(), 1..20)) {
-        let mut world = World::settled(3, false);
+        let mut world = World::settled(3, Generation::Stock23);
         world.ids = world.cluster.state.nodes.keys().copied().collect();
         for step in &steps {
             let length = world.cluster.history.len();
@@ -537,8 +539,8 @@ proptest! {
     /// No acknowledged write is lost when one or two nodes fail at any moment, and the group is whole
     /// again once everything is back.
     #[test]
-    fn failures_lose_nothing(nodes in 2..6usize, stock in any::<bool>(), steps in prop::collection::vec(calm(), 1..30)) {
-        let mut world = World::settled(nodes, stock);
+    fn failures_lose_nothing(nodes in 2..6usize, keeper in generation(), steps in prop::collection::vec(calm(), 1..30)) {
+        let mut world = World::settled(nodes, keeper);
         for step in &steps {
             world.calm(step);
             prop_assert!(world.cluster.lost.is_empty(), "{:?}", world.cluster.lost);

@@ -81,6 +81,7 @@ const CHECKED_AT_RUN_TIME: &[(u16, Who)] = &[
     // Whatever the primary reports, from primary to demote_timeout.
     (333, Who::Primary),
     (351, Who::Primary),
+    (346, Who::Primary),
     (347, Who::Primary),
     (344, Who::Primary),
     // KeeperCan stands in the row; one of the two is possible from every writable state but single.
@@ -94,6 +95,11 @@ const CHECKED_AT_RUN_TIME: &[(u16, Who)] = &[
     (375, Who::Node),
     (377, Who::Node),
     (303, Who::Primary),
+    // The same on the quorum path; the old primary may be anything that a primary can be on its way down.
+    (520, Who::Node),
+    (522, Who::Node),
+    (524, Who::Primary),
+    (526, Who::Primary),
 ];
 
 fn tests_of(rule: &Rule, who: Who) -> &'static [NodeTest] {

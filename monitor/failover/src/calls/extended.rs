@@ -5,6 +5,7 @@ use alloc::string::String;
 use crate::NodeState::*;
 use crate::command::NodeActive;
 use crate::extended::{Extended, ExtendedGoal, Upstream};
+use crate::observation::Stamp;
 use crate::outcome::Change;
 use crate::queries::standby_names;
 use crate::state::{Generation, TimelineFork};
@@ -13,14 +14,21 @@ use crate::view::View;
 
 /// Takes in the second half of a report. Called before the rules run.
 pub(crate) fn take_in(view: &mut View, report: &NodeActive, extended: &Extended) {
+    let stamp = Stamp::from(view.now);
     let Some(member) = view.change(report.id) else { return };
+    member.seen.down = match report.pg_is_running {
+        true => None,
+        false => member.seen.down.or(Some(stamp)),
+    };
     let row = &mut member.row;
     row.generation = Generation::Pgquorum;
     row.epoch = row.epoch.max(extended.epoch);
     row.sync_version = row.sync_version.max(extended.sync_version);
     row.postgres_end = extended.postgres_end;
     // A seal that was reported before the present goal was given may have been undone since.
-    row.sealed = extended.sealed && extended.epoch >= row.goal_epoch;
+    let promoting = |state| matches!(state, FastForward | PreparePromotion);
+    let kept = row.sealed && promoting(report.state) && promoting(row.goal);
+    row.sealed = kept || (extended.sealed && extended.epoch >= row.goal_epoch);
     member.seen.upstream = extended.upstream;
     member.seen.standbys_streaming = extended.standbys_streaming;
     for line in &extended.timeline_history {
@@ -46,16 +54,28 @@ pub(crate) fn answer(view: &View, report: &NodeActive) -> ExtendedGoal {
         epoch: view.group_row.epoch,
         sync_version: newest.map_or(0, |set| set.version),
         synchronous_standby_names: newest.map_or_else(String::new, |set| standby_names(set.required, &set.standbys)),
-        lease_ms: 0,
+        lease_ms: if grants_lease(view, report.id) { i32::try_from(view.settings.read_lease_ms).unwrap_or(0) } else { 0 },
         primary: upstream.map(|member| Upstream {
             id: member.row.id,
             host: member.row.host.clone(),
             port: member.row.port,
         }),
-        checkpoint_now: false,
+        checkpoint_now: view.on_quorum_path()
+            && matches!(goal.goal, Draining | PrepareMaintenance)
+            && report.pg_is_running
+            && report.state.is_writable(),
         want_history: goal.goal != Dropped && timeline > 1 && !knows_history(view, report.id, timeline),
         goal,
     }
+}
+
+/// The lease of a primary of the newest epoch, in a group that fails over by quorum. The leader
+/// remembers it for as long as it may be held.
+pub(crate) fn grants_lease(view: &View, id: NodeId) -> bool {
+    let electing = view.candidate().is_some_and(|member| member.row.id != id);
+    view.on_quorum_path()
+        && !electing
+        && view.member(id).is_some_and(|member| member.row.goal.is_writable() && member.row.reported.is_writable())
 }
 
 /// Whether this node has told the history of its timeline.

@@ -5,7 +5,7 @@ use alloc::string::String;
 use super::Ground;
 use crate::NodeState::*;
 use crate::election::{PRIORITY_INCREMENT, set_priority};
-use crate::facts::converged;
+use crate::facts::{self, converged};
 use crate::outcome::{Decision, Notice, Rejection, Reply};
 use crate::reject::{self, reject};
 use crate::rule::Section;
@@ -30,6 +30,9 @@ fn start(view: &mut View) -> Result<(), Rejection> {
         return Err(reject(reject::INTERNAL_ERROR, text)
             .detail(String::from("At least 2 nodes are required to implement a failover")));
     }
+    if view.on_quorum_path() {
+        return on_quorum_path(view);
+    }
     let stable = |state| move |row: &crate::Node| converged(row, state);
     let primary = view
         .list()
@@ -39,6 +42,72 @@ fn start(view: &mut View) -> Result<(), Rejection> {
     if count == 2 { two_nodes(view, primary) } else { more_nodes(view, primary) }
 }
 
+/// Groups of our keepers: the primary stops, then whoever has its last record is promoted. Without a
+/// healthy primary, the election that is waiting goes on with this session's `guard_data_loss`.
+fn on_quorum_path(view: &mut View) -> Result<(), Rejection> {
+    let primary = view.primary().filter(|member| facts::in_primary_state(&member.row));
+    let healthy = primary.filter(|member| !view.is_unhealthy(member)).map(|member| member.row.id);
+    if let Some(primary) = healthy {
+        let ready = view.others(primary).any(|member| {
+            let row = &member.row;
+            converged(row, Secondary) && row.candidate_priority > 0 && !view.is_unhealthy(member)
+        });
+        if !ready {
+            return Err(no_candidate(view, primary));
+        }
+        let Some(rule) = view.first_match_of(&[532], &Scene::new(primary, Some(primary))) else {
+            return Err(no_candidate(view, primary));
+        };
+        // Should it come to an election, the old primary loses it.
+        let priority = view.member(primary).map_or(0, |member| member.row.candidate_priority);
+        let lowered = priority.saturating_sub(PRIORITY_INCREMENT);
+        set_priority(view, primary, lowered, "Updating candidate priority to", Some(rule));
+        return Ok(());
+    }
+    let before = view.messages.len();
+    if let Some(primary) = view.primary().map(|member| member.row.id) {
+        view.first_match_of(&[536, 538], &Scene::new(primary, Some(primary)));
+    }
+    crate::quorum_path::run(view);
+    tell(view, before);
+    for line in crate::quorum::statement(view) {
+        let severity = if view.settings.guard_data_loss { "NOTICE" } else { "WARNING" };
+        notice(view, severity, line);
+    }
+    Ok(())
+}
+
+fn no_candidate(view: &View, primary: NodeId) -> Rejection {
+    let name = view.member(primary).map_or_else(String::new, |member| node_text(&member.row));
+    let text = alloc::format!(
+        "cannot fail over: no failover candidate for primary {name} in formation {}, group {}",
+        view.formation.id,
+        view.group
+    );
+    reject(reject::INTERNAL_ERROR, text).detail(String::from(
+        "At least one other node must be in state \"secondary\", healthy, with a candidate priority above 0",
+    ))
+}
+
+fn notice(view: &mut View, severity: &str, message: String) {
+    view.notices.push(Notice {
+        severity: String::from(severity),
+        sqlstate: String::from(reject::NOT_IN_PREREQUISITE_STATE),
+        message,
+        detail: None,
+        hint: None,
+    });
+}
+
+/// What the rules said since then is told to the operator too.
+fn tell(view: &mut View, before: usize) {
+    let severity = if view.settings.guard_data_loss { "NOTICE" } else { "WARNING" };
+    for message in view.messages.split_off(before.min(view.messages.len())) {
+        notice(view, severity, message.clone());
+        view.messages.push(message);
+    }
+}
+
 /// No primary to fail over from: drive the election that is going on, with this session's
 /// `guard_data_loss`. What still stands in its way is told to the operator.
 fn drive_on(view: &mut View) -> Result<(), Rejection> {
@@ -46,15 +115,7 @@ fn drive_on(view: &mut View) -> Result<(), Rejection> {
     let Some(active) = reporting else { return Err(reject::no_primary(&view.formation.id, view.group)) };
     let before = view.messages.len();
     view.proceed(active)?;
-    for message in view.messages.iter().skip(before) {
-        view.notices.push(Notice {
-            severity: String::from(if view.settings.guard_data_loss { "NOTICE" } else { "WARNING" }),
-            sqlstate: String::from(reject::NOT_IN_PREREQUISITE_STATE),
-            message: message.clone(),
-            detail: None,
-            hint: None,
-        });
-    }
+    tell(view, before);
     Ok(())
 }
 
@@ -106,15 +167,7 @@ fn more_nodes(view: &mut View, primary: NodeId) -> Result<(), Rejection> {
         .map(|member| member.row.id);
     let Some(primary_row) = view.member(primary).map(|member| member.row.clone()) else { return Ok(()) };
     if candidate.is_none() {
-        let text = alloc::format!(
-            "cannot fail over: no failover candidate for primary {} in formation {}, group {}",
-            node_text(&primary_row),
-            view.formation.id,
-            view.group
-        );
-        return Err(reject(reject::INTERNAL_ERROR, text).detail(String::from(
-            "At least one other node must be in state \"secondary\", healthy, with a candidate priority above 0",
-        )));
+        return Err(no_candidate(view, primary));
     }
     let scene = Scene::new(candidate.unwrap_or_default(), Some(primary));
     let Some(rule) = view.first_match(Section::PerformFailover, &scene) else {
@@ -154,7 +207,7 @@ pub(crate) fn promotion(ground: &Ground, formation: &str, name: &str) -> Result<
         );
         return Err(reject(reject::NOT_IN_PREREQUISITE_STATE, text));
     }
-    if view.list().count() > 2 {
+    if view.list().count() > 2 || view.on_quorum_path() {
         // The highest priority wins the election; a target that is raised already stays as it is.
         if node.candidate_priority <= crate::election::MAX_PRIORITY {
             let raised = node.candidate_priority.max(0).saturating_add(PRIORITY_INCREMENT);

@@ -84,6 +84,10 @@ fn primary_steps_down(view: &mut View, id: NodeId) -> Result<(), Rejection> {
         return Err(reject(reject::NOT_IN_PREREQUISITE_STATE, text)
             .detail(alloc::format!("there is currently {candidates} candidate nodes available")));
     };
+    if view.on_quorum_path() {
+        let found = view.first_match_of(&[534], &Scene::new(first, Some(id))).is_some();
+        return if found { Ok(()) } else { Err(not_possible(view, first, id)) };
+    }
     let more_than_two = view.list().count() > 2;
     if view.first_match(Section::StartPrimaryMaintenance, &Scene::new(first, Some(id))).is_none() {
         return Err(not_possible(view, first, id));

@@ -1,12 +1,12 @@
 //! `node_active`, the probe's verdict, and test mode's direct writes.
 
 use super::Ground;
-use crate::command::{ForceNode, NodeActive};
+use crate::command::{ForceNode, NodeActive, Witness};
 use crate::observation::Stamp;
 use crate::outcome::{AssignedGoal, Change, Decision, Rejection, Reply};
 use crate::reject;
 use crate::state::Generation;
-use crate::values::{Health, Lsn, NodeId};
+use crate::values::{GroupId, Health, Lsn, NodeId};
 use crate::view::{View, node_text};
 use crate::{NodeState, PostgresEnd};
 
@@ -41,6 +41,10 @@ pub(crate) fn node_active(ground: &Ground, report: &NodeActive) -> Result<Decisi
     let mut view = ground.view_of(node);
     let stamp = Stamp::from(ground.now);
     let changed = view.member(id).is_some_and(|member| member.row.reported != report.state);
+    let misjudged = view.member(id).and_then(|member| view.note_misjudgement(member, stamp));
+    if let Some(member) = view.change(id) {
+        member.seen.misjudged = misjudged;
+    }
     if let Some(member) = view.change(id) {
         member.row.reported = report.state;
         member.row.pg_is_running = report.pg_is_running;
@@ -79,6 +83,12 @@ pub(crate) fn node_active(ground: &Ground, report: &NodeActive) -> Result<Decisi
         view.event(id, &text, None);
     }
     view.proceed(id)?;
+    if report.extended.is_some()
+        && super::extended::grants_lease(&view, id)
+        && let Some(member) = view.change(id)
+    {
+        member.seen.lease = Some(stamp);
+    }
     let stock = report.extended.is_none().then(|| assigned(&view, id, report));
     let decision = view.finish_with(|view| match stock {
         Some(goal) => Reply::NodeActive(goal),
@@ -113,16 +123,73 @@ pub(crate) fn health_checked(ground: &Ground, id: NodeId, health: Health) -> Dec
         member.row.health_check_time = stamp.wall;
         member.seen.health_check = Some(stamp);
     }
-    let word = match health {
-        Health::Good => "healthy",
-        Health::Bad => "unhealthy",
-        Health::Unknown => "unknown",
-    };
     if changed {
-        let text = alloc::format!("Node {} is marked as {word} by the monitor", node_text(node));
+        let text = alloc::format!("Node {} is marked as {} by the monitor", node_text(node), health_word(health));
         view.event(id, &text, None);
     }
     view.finish(Reply::Void)
+}
+
+/// Something that the leader saw of a node itself. In a group of our keepers the rules run at once.
+pub(crate) fn witness(ground: &Ground, id: NodeId, what: Witness) -> Result<Decision, Rejection> {
+    let Some(node) = ground.by_id(id) else { return Ok(super::setting::nothing()) };
+    let mut view = ground.view_of(node);
+    let stamp = Stamp::from(ground.now);
+    let ours = view.on_quorum_path();
+    let mut verdict = None;
+    if let Some(member) = view.change(id) {
+        match what {
+            Witness::SessionLost => member.seen.session_lost = Some(stamp),
+            Witness::Refused => {
+                member.seen.refused = Some(stamp);
+                verdict = Some(Health::Bad);
+            }
+            Witness::NoAnswer => verdict = Some(Health::Bad),
+            Witness::Answered => {
+                member.seen.refused = None;
+                verdict = Some(Health::Good);
+            }
+        }
+        if let Some(health) = verdict {
+            member.row.health = health;
+            member.row.health_check_time = stamp.wall;
+            member.seen.health_check = Some(stamp);
+        }
+    }
+    if let Some(health) = verdict.filter(|health| *health != node.health) {
+        let text = alloc::format!("Node {} is marked as {} by the monitor", node_text(node), health_word(health));
+        view.event(id, &text, None);
+    }
+    if ours {
+        review(&mut view)?;
+    }
+    Ok(view.finish(Reply::Void))
+}
+
+/// Runs the rules of a group of our keepers, for whatever time alone has changed.
+pub(crate) fn review_group(ground: &Ground, formation: &str, group: GroupId) -> Result<Decision, Rejection> {
+    let mut view = ground.view(formation, group);
+    if view.on_quorum_path() {
+        review(&mut view)?;
+    }
+    Ok(view.finish(Reply::Void))
+}
+
+fn review(view: &mut View) -> Result<(), Rejection> {
+    if crate::quorum_path::run(view) {
+        return Ok(());
+    }
+    // Unhealthy standbys leave the primary's configuration.
+    let primary = view.primary().map(|member| member.row.id);
+    primary.map_or(Ok(()), |primary| view.proceed(primary))
+}
+
+fn health_word(health: Health) -> &'static str {
+    match health {
+        Health::Good => "healthy",
+        Health::Bad => "unhealthy",
+        Health::Unknown => "unknown",
+    }
 }
 
 /// Test mode: overwrites columns of one node's row, observations included.

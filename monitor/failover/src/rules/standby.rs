@@ -358,6 +358,19 @@ pub const RULES: &[Rule] = &[
         ..ROW
     },
     Rule {
+        pos: 346,
+        node: &[NodeTest::Converged(&[StopReplication])],
+        primary: &[NodeTest::Goal(&[DemoteTimeout])],
+        group: &[GroupTest::SealsEndDemoteTimeout],
+        assign: &[(Who::Node, WaitPrimary), (Who::Primary, Demoted)],
+        event: "Setting goal state of {node} to wait_primary and {primary} to demoted: enough standbys are cut off from \
+            {primary}.",
+        summary: "enough standbys are cut off from the old primary: take writes",
+        differs: "Ours, and off by default (pgquorum.seals_end_demote_timeout): the old primary can get no synchronous \
+            commit acknowledged any more, but may serve stale reads and accept local commits until it stops.",
+        ..ROW
+    },
+    Rule {
         pos: 347,
         node: &[NodeTest::Converged(&[StopReplication])],
         primary: &[NodeTest::DrainTimeExpired],

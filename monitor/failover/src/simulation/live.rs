@@ -45,6 +45,7 @@ impl Cluster {
                     true => parse_names(&names.unwrap_or_default()),
                     false => Default::default(),
                 },
+                told: None,
             };
             cluster.keepers.insert(node.id, keeper);
         }

@@ -14,7 +14,7 @@ use crate::edges::has_edge;
 use crate::outcome::Notice;
 use crate::state::Generation;
 use crate::{
-    Extended,
+    Extended, ExtendedGoal, UpstreamView,
     Applied, Call, Command, Event, GroupId, Lsn, NodeId, NodeState, Now, Observations, Outcome, Rejection, Reply, State,
     SyncState, WallTime, apply, decide, queries,
 };
@@ -39,6 +39,8 @@ pub struct Keeper {
     pub log: Vec<u64>,
     /// What its synchronous_standby_names says: how many of whom.
     pub waits_for: (usize, Vec<NodeId>),
+    /// The monitors' last answer to a keeper of ours.
+    pub told: Option<ExtendedGoal>,
 }
 
 /// What a call did.
@@ -106,6 +108,15 @@ fn stopped(state: NodeState) -> bool {
 impl Default for Cluster {
     fn default() -> Cluster {
         Cluster::new()
+    }
+}
+
+impl Keeper {
+    /// A primary of ours waits for whom it was told to, at once.
+    fn take_up_configuration(&mut self) {
+        if let Some(told) = self.told.as_ref().filter(|_| self.state.is_writable()) {
+            self.waits_for = parse_names(&told.synchronous_standby_names);
+        }
     }
 }
 
@@ -183,6 +194,7 @@ impl Cluster {
                 connected: true,
                 log: Vec::new(),
                 waits_for: (0, Vec::new()),
+                told: None,
             });
         }
         Ok(done)
@@ -215,13 +227,18 @@ impl Cluster {
     /// What a keeper of ours says beyond that.
     fn extended_report(&self, id: NodeId, keeper: &Keeper) -> Extended {
         use NodeState::*;
-        let row = self.state.nodes.get(&id);
-        let newest = row.and_then(|row| row.sync_sets.last()).map_or(0, |set| set.version);
-        let epoch = self.state.group(&keeper.formation, keeper.group).epoch;
+        let told = keeper.told.as_ref();
+        let writable = keeper.state.is_writable();
+        let primary = self.keepers.iter().find(|(other, other_keeper)| **other != id && other_keeper.state.is_writable());
         Extended {
-            epoch,
-            sync_version: if keeper.state.is_writable() { newest } else { 0 },
+            epoch: told.map_or(0, |told| told.epoch),
+            sync_version: told.filter(|_| writable).map_or(0, |told| told.sync_version),
             sealed: matches!(keeper.state, ReportLsn | Draining | DemoteTimeout | Demoted | PrepareMaintenance),
+            upstream: match (keeper.state, primary) {
+                (Secondary | Catchingup, Some((_, primary))) if primary.up && keeper.connected => UpstreamView::Streaming,
+                (Secondary | Catchingup, _) => UpstreamView::Gone,
+                _ => UpstreamView::Unknown,
+            },
             ..Extended::default()
         }
     }
@@ -231,17 +248,24 @@ impl Cluster {
         self.write(id);
         let Some(report) = self.report_of(id) else { return Ok(None) };
         let result = self.call(Command::NodeActive(report));
-        let goal = match &result {
-            Ok(Done { reply: Reply::NodeActive(assigned), .. }) => Some(assigned.goal),
-            Ok(Done { reply: Reply::Reported(answer), .. }) => Some(answer.goal.goal),
-            _ => None,
-        };
-        if let Some(goal) = goal {
-            if let Some(keeper) = self.keepers.get_mut(&id) {
-                keeper.goal = goal;
-            }
+        if let Ok(done) = &result {
+            self.hear(id, &done.reply);
         }
         result.map(Some)
+    }
+
+    /// The keeper hears the answer to its report.
+    pub fn hear(&mut self, id: NodeId, reply: &Reply) {
+        let Some(keeper) = self.keepers.get_mut(&id) else { return };
+        match reply {
+            Reply::NodeActive(assigned) => keeper.goal = assigned.goal,
+            Reply::Reported(answer) => {
+                keeper.goal = answer.goal.goal;
+                keeper.told = Some(answer.clone());
+                keeper.take_up_configuration();
+            }
+            _ => {}
+        }
     }
 
     /// The primary that a node would stream from.
@@ -350,6 +374,7 @@ impl Cluster {
             keeper.lsn = 0x0160_0000;
         }
         keeper.state = to;
+        keeper.take_up_configuration();
         keeper.running = !stopped(to);
         true
     }
