@@ -22,6 +22,8 @@ pub enum Kind {
     Statement = 3,
     /// A human message for the `log` channel, replica to replica.
     LogMessage = 4,
+    /// A node id, eight bytes: its keeper's connection to a follower ended; follower to leader.
+    SessionLost = 5,
 }
 
 /// The format that this release writes, and the newest that it reads.

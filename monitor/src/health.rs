@@ -96,6 +96,32 @@ pub async fn probe(host: &str, port: u16, patience: Duration) -> Result<(), Stri
     }
 }
 
+/// What a probe found, where it matters whether anybody listens at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Answered,
+    /// The host says that nobody listens on the port.
+    Refused,
+    NoAnswer,
+}
+
+/// As [`probe`], for a node that is suspected.
+pub async fn look(host: &str, port: u16, patience: Duration) -> Verdict {
+    let refused = |e: std::io::Error| match e.kind() {
+        std::io::ErrorKind::ConnectionRefused => Verdict::Refused,
+        _ => Verdict::NoAnswer,
+    };
+    let found = timeout(patience, async {
+        let mut stream = TcpStream::connect((host, port)).await.map_err(refused)?;
+        converse(&mut stream).await.map_err(|_| Verdict::NoAnswer)
+    });
+    match found.await {
+        Ok(Ok(())) => Verdict::Answered,
+        Ok(Err(verdict)) => verdict,
+        Err(_) => Verdict::NoAnswer,
+    }
+}
+
 async fn try_probe(host: &str, port: u16) -> Result<(), String> {
     let mut stream = TcpStream::connect((host, port)).await.map_err(|e| format!("cannot connect: {e}"))?;
     converse(&mut stream).await

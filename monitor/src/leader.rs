@@ -76,8 +76,8 @@ impl Leader {
         self.formats_allow(&call.command).await?;
         let _turn = self.groups.lock(lock_key(&self.shared.read().state, &call.command)).await;
         for _ in 0..TRIES {
-            // A health verdict answers nobody, so it needs no proof; its outcome still does.
-            if !matches!(call.command, Command::HealthChecked { .. }) {
+            // What answers nobody needs no proof; its outcome still does.
+            if !answers_nobody(&call.command) {
                 self.prove().await?;
             }
             let base = self.shared.read();
@@ -85,7 +85,12 @@ impl Leader {
             let decision = decide(&base.state, &observations, call, clock::now()).map_err(CallError::Rejected)?;
             // Held on to, they would cost `apply` a copy.
             drop((base, observations));
-            if let Some(decision) = self.replicate(decision, term).await? {
+            let quiet = answers_nobody(&call.command) && decision.outcome.is_empty();
+            if let Some(mut decision) = self.replicate(decision, term).await? {
+                if quiet {
+                    // Nothing has changed since these were last said.
+                    decision.messages.clear();
+                }
                 let done = CallDone { reply: decision.reply, notices: decision.notices };
                 return Ok(Done { call: done, messages: decision.messages });
             }
@@ -273,6 +278,11 @@ impl Trial {
     }
 }
 
+/// What the leader sees itself: no client waits for the answer.
+fn answers_nobody(command: &Command) -> bool {
+    matches!(command, Command::HealthChecked { .. } | Command::Witness { .. } | Command::Review { .. })
+}
+
 /// One line per decision: the rule, the facts that it rested on, the node, what was decided.
 fn log_outcome(outcome: &Outcome) {
     for event in &outcome.events {
@@ -306,6 +316,8 @@ fn lock_key(state: &State, command: &Command) -> LockKey {
         Command::StartMaintenance { id } | Command::StopMaintenance { id } | Command::HealthChecked { id, .. } => {
             of_node(id)
         }
+        Command::Witness { id, .. } => of_node(id),
+        Command::Review { formation, group } => Some(LockKey::Group(formation.clone(), *group)),
         Command::RemoveNode { id, .. } => of_node(id),
         Command::PerformFailover { formation, group } => Some(LockKey::Group(formation.clone(), *group)),
         _ => None,

@@ -16,6 +16,7 @@ mod replicated;
 mod reservation;
 mod run;
 pub mod sql;
+mod watch;
 
 pub use config::{Auth, Config, ConfigError, Replica, ReplicaTls};
 pub use run::{PID_FILE, RunError, RunOptions, run};

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use failover::{Call, Observations, Reply, State};
 use futures::future::BoxFuture;
 use raft_store::{CallError as PeerError, CallHandler, Replica};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -41,6 +42,8 @@ pub struct Monitor {
     hub: Hub,
     leader: Leader,
     role: watch::Sender<Role>,
+    /// Nodes whose keepers' connections ended here, on their way to the leader.
+    lost: tokio::sync::mpsc::UnboundedSender<failover::NodeId>,
     tentative_views: AtomicU64,
 }
 
@@ -50,21 +53,49 @@ impl Monitor {
         members: Members,
         shared: SharedState,
         hub: Hub,
-    ) -> Monitor {
-        Monitor {
+    ) -> (Monitor, UnboundedReceiver<failover::NodeId>) {
+        let (lost, losses) = tokio::sync::mpsc::unbounded_channel();
+        let monitor = Monitor {
             leader: Leader::new(replica.clone(), shared.clone()),
             replica,
             members,
             shared,
             hub,
             role: watch::channel(Role::NoLeader).0,
+            lost,
             tentative_views: AtomicU64::new(TENTATIVE),
+        };
+        (monitor, losses)
+    }
+
+    /// Passes on to the leader, which may be this replica, whose keepers' connections end here.
+    pub async fn pass_on_losses(self: Arc<Self>, mut losses: UnboundedReceiver<failover::NodeId>) {
+        while let Some(node) = losses.recv().await {
+            let monitor = self.clone();
+            tokio::spawn(async move { monitor.pass_on(node).await });
+        }
+    }
+
+    async fn pass_on(self: Arc<Self>, node: failover::NodeId) {
+        match self.members.role(&self.replica.status()) {
+            Role::Leader => crate::watch::session_lost(self.clone(), node).await,
+            Role::Follower { leader } => {
+                let body = [&[Kind::SessionLost as u8][..], &node.to_be_bytes()].concat();
+                // Best effort: without it, silence tells.
+                let _ = self.replica.call(leader, body, Instant::now() + Duration::from_secs(1)).await;
+            }
+            Role::NoLeader => {}
         }
     }
 
     /// The applied state of this replica.
     pub fn state(&self) -> Arc<State> {
         self.shared.read().state
+    }
+
+    /// What this replica has observed in the term in which it leads.
+    pub fn observations(&self) -> Arc<Observations> {
+        self.leader.observed.read().0
     }
 
     /// Whether this replica took itself for the leader a moment ago. For background work only:
@@ -229,6 +260,11 @@ impl Backend for Monitor {
         self.hub.subscribe()
     }
 
+    fn session_lost(&self, node: failover::NodeId) {
+        // The receiver lives as long as the monitor runs.
+        let _ = self.lost.send(node);
+    }
+
     fn replica_id(&self) -> u64 {
         self.replica.status().id
     }
@@ -238,11 +274,13 @@ impl Backend for Monitor {
 pub struct PeerRequests {
     pub hub: Hub,
     pub facade: Arc<OnceLock<Arc<Facade>>>,
+    pub monitor: Arc<OnceLock<Arc<Monitor>>>,
 }
 
 impl CallHandler for PeerRequests {
     fn handle(&self, from: u64, body: Vec<u8>) -> BoxFuture<'static, Vec<u8>> {
         let (hub, facade) = (self.hub.clone(), self.facade.get().cloned());
+        let monitor = self.monitor.get().cloned();
         Box::pin(async move {
             match (body.split_first(), facade) {
                 (Some((kind, statement)), Some(facade)) if *kind == Kind::Statement as u8 => {
@@ -251,6 +289,12 @@ impl CallHandler for PeerRequests {
                 (Some((kind, _)), _) if *kind == Kind::LogMessage as u8 => {
                     if let Ok(message) = codec::decode::<Text>(Kind::LogMessage, &body) {
                         hub.log(&message.0);
+                    }
+                    Vec::new()
+                }
+                (Some((kind, node)), _) if *kind == Kind::SessionLost as u8 => {
+                    if let (Ok(node), Some(monitor)) = (<[u8; 8]>::try_from(node), monitor) {
+                        tokio::spawn(crate::watch::session_lost(monitor, i64::from_be_bytes(node)));
                     }
                     Vec::new()
                 }

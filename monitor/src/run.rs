@@ -86,17 +86,24 @@ pub async fn run(config: Config, options: RunOptions, stop: impl Future<Output =
     let hub = Hub::default();
     let facade_slot = Arc::new(OnceLock::new());
     let state_machine = Arc::new(RwLock::new(FailoverStateMachine::new(shared.clone(), hub.clone())));
-    let requests = PeerRequests { hub: hub.clone(), facade: facade_slot.clone() };
+    let monitor_slot = Arc::new(OnceLock::new());
+    let requests = PeerRequests { hub: hub.clone(), facade: facade_slot.clone(), monitor: monitor_slot.clone() };
     let replica = Replica::start(members.store_config(&config, options.rejoin), state_machine, Arc::new(requests))
         .await
         .map_err(|error| RunError::Store(error.to_string()))?;
-    let monitor = Arc::new(Monitor::new(replica.clone(), members, shared, hub));
+    let (monitor, losses) = Monitor::new(replica.clone(), members, shared, hub);
+    let monitor = Arc::new(monitor);
     let facade = Arc::new(Facade::new(monitor.clone(), facade_config(&config, tls.clone())));
-    // The slot was made a few lines above and nobody else fills it.
+    // The slots were made a few lines above and nobody else fills them.
     let _ = facade_slot.set(facade.clone());
+    let _ = monitor_slot.set(monitor.clone());
 
-    let mut background =
-        vec![tokio::spawn(monitor.clone().follow_role()), tokio::spawn(health::supervise(monitor.clone()))];
+    let mut background = vec![
+        tokio::spawn(monitor.clone().follow_role()),
+        tokio::spawn(monitor.clone().pass_on_losses(losses)),
+        tokio::spawn(health::supervise(monitor.clone())),
+        tokio::spawn(crate::watch::supervise(monitor.clone())),
+    ];
     if let Some(tls) = tls {
         background.push(tokio::spawn(renew_certificates(tls)));
     }

@@ -286,3 +286,72 @@ pub fn formation_settings(state: &State, observations: &Observations, formation:
     }
     rows
 }
+
+/// What the leader should look after now, in groups of our keepers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attention {
+    /// Groups whose rules wait for time to pass.
+    pub review: Vec<(String, GroupId)>,
+    /// Nodes that have been silent for long enough to be probed, and were not probed since.
+    pub probe: Vec<NodeId>,
+}
+
+/// A verdict of the probe is asked for again after this time (microseconds).
+const PROBE_AGAIN_US: i64 = 400_000;
+
+/// Looks for deadlines that have passed. Costs no disk and no message.
+pub fn attention(state: &State, observations: &Observations, now: Now) -> Attention {
+    let mut attention = Attention::default();
+    let settings = Settings::effective(state, &alloc::collections::BTreeMap::new());
+    let groups: alloc::collections::BTreeSet<(&str, GroupId)> = state
+        .nodes
+        .values()
+        .filter(|node| node.generation == crate::Generation::Pgquorum)
+        .map(|node| (node.formation.as_str(), node.group))
+        .collect();
+    for (formation, group) in groups {
+        let view = View::open(state, observations, settings.clone(), now, formation, group);
+        if !view.on_quorum_path() {
+            continue;
+        }
+        let suspicious_us = settings.suspicion_timeout_ms.saturating_mul(1000);
+        let mut restless = view.failover_in_progress();
+        for member in view.list() {
+            let acts = member.row.goal.is_writable() || member.row.goal == NodeState::Secondary;
+            let leaving = matches!(member.row.goal, NodeState::Draining | NodeState::PrepareMaintenance);
+            restless |= leaving || (acts && view.is_unhealthy(member));
+            let silent = view.since_us(member.seen.report) > suspicious_us;
+            let lost = member.seen.session_lost.is_some_and(|lost| {
+                member.seen.report.is_none_or(|report| report.mono_us < lost.mono_us)
+            });
+            let probed = member.seen.health_check.filter(|check| {
+                member.seen.report.is_none_or(|report| check.mono_us > report.mono_us)
+            });
+            let stale = probed.is_none_or(|_| view.since_us(probed) > PROBE_AGAIN_US);
+            if (silent || lost) && stale {
+                attention.probe.push(member.row.id);
+            }
+        }
+        if restless {
+            attention.review.push((String::from(formation), group));
+        }
+    }
+    attention
+}
+
+/// What stands in the way of a failover that surely loses nothing, and what an override would risk;
+/// one sentence a line. Empty: nothing does.
+pub fn data_loss_statement(
+    state: &State,
+    observations: &Observations,
+    now: Now,
+    formation: &str,
+    group: GroupId,
+) -> Vec<String> {
+    let settings = Settings::effective(state, &alloc::collections::BTreeMap::new());
+    let view = View::open(state, observations, settings, now, formation, group);
+    match view.on_quorum_path() {
+        true => crate::quorum::statement(&view),
+        false => Vec::new(),
+    }
+}

@@ -539,9 +539,24 @@ proptest! {
     /// No acknowledged write is lost when one or two nodes fail at any moment, and the group is whole
     /// again once everything is back.
     #[test]
-    fn failures_lose_nothing(nodes in 2..6usize, keeper in generation(), steps in prop::collection::vec(calm(), 1..30)) {
+    fn failures_lose_nothing(
+        nodes in 2..6usize,
+        keeper in prop_oneof![Just(Generation::Stock20), Just(Generation::Stock23)],
+        steps in prop::collection::vec(calm(), 1..30),
+    ) {
+        survive(nodes, keeper, &steps)?;
+    }
+
+    /// The same of groups that fail over by quorum.
+    #[test]
+    fn failures_of_our_groups_lose_nothing(nodes in 2..6usize, steps in prop::collection::vec(calm(), 1..30)) {
+        survive(nodes, Generation::Pgquorum, &steps)?;
+    }
+}
+
+fn survive(nodes: usize, keeper: Generation, steps: &[Calm]) -> Result<(), TestCaseError> {
         let mut world = World::settled(nodes, keeper);
-        for step in &steps {
+        for step in steps {
             world.calm(step);
             prop_assert!(world.cluster.lost.is_empty(), "{:?}", world.cluster.lost);
         }
@@ -560,5 +575,5 @@ proptest! {
             world.cluster.state.nodes.values().map(|node| format!("{} {}/{}", node.name, node.reported, node.goal)).collect();
         prop_assert!(world.at_rest(), "not whole again: {:?}", states);
         world.finish();
-    }
+        Ok(())
 }

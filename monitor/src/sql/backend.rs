@@ -140,6 +140,9 @@ pub trait Backend: Send + Sync + 'static {
     /// Everything that is notified on this monitor from now on.
     fn subscribe(&self) -> broadcast::Receiver<Arc<Notification>>;
 
+    /// The session of a keeper that reported for this node has ended.
+    fn session_lost(&self, _node: failover::NodeId) {}
+
     /// This replica's id.
     fn replica_id(&self) -> u64;
 }

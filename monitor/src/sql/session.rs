@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use failover::{Call, Notice, Reply};
+use failover::{Call, NodeId, Notice, Reply};
 use futures::FutureExt;
 use tokio::sync::Notify;
 
@@ -83,6 +83,26 @@ pub struct Session {
     block: Block,
     saved: Option<Saved>,
     savepoints: Vec<Savepoint>,
+    /// The node that a keeper of ours has reported for over this session.
+    reporter: Option<NodeId>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(node) = self.reporter {
+            self.facade.backend.session_lost(node);
+        }
+    }
+}
+
+/// The node that a report of our keepers was about.
+fn reported_node(planned: &Planned, done: &Done) -> Option<NodeId> {
+    let Plan::CallFrom { call, .. } = &planned.plan else { return None };
+    let report = (call.function.schema, call.function.name) == ("pgquorum", "node_active");
+    match done.rows.as_ref().filter(|_| report)?.rows.first()?.first()? {
+        Datum::Int(id) => Some(*id),
+        _ => None,
+    }
 }
 
 fn notice(severity: &str, sqlstate: &str, message: impl Into<String>) -> Notice {
@@ -107,6 +127,7 @@ impl Session {
             block: Block::None,
             saved: None,
             savepoints: Vec::new(),
+            reporter: None,
         }
     }
 
@@ -274,6 +295,7 @@ impl Session {
                 return Err(SqlError::new("57014", "canceling statement due to user request"));
             }
         };
+        self.reporter = reported_node(planned, &done).or(self.reporter);
         if !done.made.is_empty() {
             self.ctx_mut().pending.extend(done.made.iter().cloned());
         }

@@ -182,6 +182,22 @@ pub(super) fn entries() -> Vec<Function> {
         },
         Function {
             schema: OURS,
+            name: "data_loss_statement",
+            args: const { &[opt("formation_id", PgType::Text, "default"), opt("group_id", PgType::Int4, "0")] },
+            returns: Returns::SetOf(const { &[out("statement", PgType::Text)] }),
+            strict: true,
+            doc: "What a failover of this group still lacks to be sure that no acknowledged write is lost: the \
+                  configurations that are not sealed off, the missing nodes with their last known LSN, and what \
+                  `pgquorum perform failover --allow-data-loss` would promote, and risk. No rows: nothing is lacking, \
+                  or the group takes upstream's path.",
+            handler: Handler::Read(|v, a| {
+                let lines =
+                    queries::data_loss_statement(&v.state, &v.observations, v.now, &text(a, 0)?, int4(a, 1)?);
+                Ok(lines.into_iter().map(|line| vec![Datum::Text(line)]).collect())
+            }),
+        },
+        Function {
+            schema: OURS,
             name: "node_state",
             args: const { &[opt("formation_id", PgType::Text, "default")] },
             returns: Returns::SetOf(NODE),
