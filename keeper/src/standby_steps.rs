@@ -100,6 +100,7 @@ impl Worker {
     async fn rejoin_from(&self, primary: &Upstream, source: &Identity) -> Result<()> {
         start::stop(&self.config, &self.guardian).await?;
         basebackup::finish_swap(&self.config)?;
+        rewind::discard_unfinished(&self.config, &self.paths)?;
         if !self.config.pgdata.join("PG_VERSION").exists() {
             warn!("there is no cluster in {}: copying the primary", self.config.pgdata.display());
             return self.copy_from(primary, true).await;
@@ -111,6 +112,7 @@ impl Worker {
             Err(error) if matches!(error.exit, Exit::BadState | Exit::BadConfig) => return Err(error),
             Err(error) => {
                 warn!("{error}: copying the primary instead");
+                rewind::discard_unfinished(&self.config, &self.paths)?;
                 return self.copy_from(primary, true).await;
             }
         }
@@ -348,6 +350,9 @@ impl Worker {
 
     pub(crate) async fn become_standby(&self) -> Result<()> {
         start::stop(&self.config, &self.guardian).await?;
+        rewind::discard_unfinished(&self.config, &self.paths)?;
+        // A rejoin that was cut short left nothing to stand by with: another standby has it.
+        self.copy_standby().await?;
         standby::follow(&self.config, None, self.node_id)?;
         standby::clean_auto_conf(&self.config.pgdata)?;
         standby::signal(&self.config.pgdata)

@@ -1,6 +1,7 @@
 //! Making a former primary, or a standby that went another way, fit to follow the present primary.
 
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use failover::Lsn;
@@ -12,6 +13,7 @@ use super::upstream;
 use super::kept;
 use crate::config::Config;
 use crate::error::{KeeperError, Result};
+use crate::files;
 use crate::paths::Paths;
 
 /// Crash recovery in single-user mode, and pg_rewind itself, copy and replay gigabytes.
@@ -83,6 +85,7 @@ pub async fn run(config: &Config, paths: &Paths, from: &Upstream, node_id: i64) 
         return Err(KeeperError::postgres("pg_rewind needs wal_log_hints or data checksums, and has neither"));
     }
     kept::save(config, paths)?;
+    files::write_atomic(&mark(paths), b"", 0o600)?;
     info!(
         "this node wrote WAL on timeline {timeline} that node {} (timeline {}) does not have: running pg_rewind",
         from.id, source.timeline
@@ -99,8 +102,26 @@ pub async fn run(config: &Config, paths: &Paths, from: &Upstream, node_id: i64) 
         .run(LONG)
         .await
         .map_err(|error| if passes(&error.message) { later(error) } else { error })?;
+    files::remove(&mark(paths))?;
     kept::restore(config, paths)?;
     Ok(Outcome::Rewound)
+}
+
+/// There from before pg_rewind writes until it has ended well.
+fn mark(paths: &Paths) -> PathBuf {
+    paths.data_home.join("rewinding")
+}
+
+/// What pg_rewind leaves when it is cut short is neither the old cluster nor the new one: it cannot be
+/// rewound again, and must not be started. From here on it counts as no cluster at all, to be copied.
+pub fn discard_unfinished(config: &Config, paths: &Paths) -> Result<()> {
+    let mark = mark(paths);
+    if !mark.exists() {
+        return Ok(());
+    }
+    warn!("pg_rewind was cut short: {} is no cluster any more", config.pgdata.display());
+    files::remove(&config.pgdata.join("PG_VERSION"))?;
+    files::remove(&mark)
 }
 
 /// No reason to copy everything anew.
@@ -178,4 +199,38 @@ async fn recover(config: &Config, install: &Installation, control: &ControlData)
         })
         .map_err(|error| error.while_doing("crash recovery"))?;
     install.control_data(&config.pgdata).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_cluster_half_rewound_counts_as_none_and_others_are_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = crate::config::tests::sample(&dir.path().join("data"));
+        let home = dir.path().join("home");
+        let file = |name: &str| dir.path().join(name);
+        let paths = Paths {
+            pgdata: config.pgdata.clone(),
+            config: file("cfg"),
+            state: file("state"),
+            init: file("init"),
+            pid: file("pid"),
+            data_home: home.clone(),
+        };
+        let version = config.pgdata.join("PG_VERSION");
+        fs::create_dir_all(&home).unwrap();
+        fs::create_dir_all(&config.pgdata).unwrap();
+        fs::write(&version, "15\n").unwrap();
+        discard_unfinished(&config, &paths).unwrap();
+        assert!(version.exists());
+        files::write_atomic(&mark(&paths), b"", 0o600).unwrap();
+        // Twice: it may be cut short itself.
+        discard_unfinished(&config, &paths).unwrap();
+        discard_unfinished(&config, &paths).unwrap();
+        assert!(!version.exists() && !mark(&paths).exists());
+    }
 }
