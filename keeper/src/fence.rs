@@ -5,6 +5,7 @@
 //! promoted as long as enough standbys still stream from here (they would have to be sealed first), and
 //! with the monitors' confirmation nobody else has been.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use failover::NodeState;
@@ -23,6 +24,61 @@ pub struct Contacts {
 impl Contacts {
     fn last(&self) -> BootTime {
         self.monitor.max(self.standbys)
+    }
+}
+
+/// A standby whose last reply is younger than this has not been sealed before that reply. Standbys
+/// reply once a second (`wal_receiver_status_interval`) and are looked at twice a second.
+pub const FRESH: Duration = Duration::from_secs(2);
+
+/// When each synchronous standby was last heard of.
+#[derive(Clone, Debug, Default)]
+pub struct Replies {
+    last: BTreeMap<String, (String, Option<BootTime>)>,
+}
+
+impl Replies {
+    /// What a look at `at` showed: the standbys that stream, each with a mark that changes with every
+    /// reply. The first sight of a standby proves nothing: its reply may be as old as the connection.
+    pub fn note(&mut self, replies: &[(String, String)], at: BootTime) {
+        let mut now = BTreeMap::new();
+        for (name, mark) in replies {
+            let heard = match self.last.get(name) {
+                Some((before, heard)) if before == mark => *heard,
+                Some(_) => Some(at),
+                None => None,
+            };
+            now.insert(name.clone(), (mark.clone(), heard));
+        }
+        self.last = now;
+    }
+
+    /// How many standbys have replied within [`FRESH`].
+    pub fn fresh(&self, now: BootTime) -> u32 {
+        self.last.values().filter(|(_, heard)| heard.is_some_and(|at| at.age(now) <= FRESH)).count() as u32
+    }
+
+    /// Since when fewer than `k` have replied: the time of the k-th newest reply.
+    pub fn quorum(&self, k: u32) -> Option<BootTime> {
+        let mut heard: Vec<BootTime> = self.last.values().filter_map(|(_, heard)| *heard).collect();
+        heard.sort_unstable();
+        heard.iter().rev().nth((k.max(1) - 1) as usize).copied()
+    }
+}
+
+/// A primary's leave to answer: the monitors' last grant, and what its own standbys prove.
+#[derive(Clone, Copy, Debug)]
+pub struct Grant {
+    /// Counted from the moment the report was sent.
+    pub until: BootTime,
+    /// When as many standbys as a commit waits for had last replied.
+    pub standbys: Option<BootTime>,
+}
+
+impl Grant {
+    /// The moment from which on another node may be primary and this one must not answer.
+    fn ends(&self) -> BootTime {
+        self.standbys.map_or(self.until, |at| self.until.max(at.plus(FRESH)))
     }
 }
 
@@ -54,15 +110,27 @@ pub fn enough_standbys(required: u32, streaming: u32, streaming_sync: u32) -> bo
     }
 }
 
-/// Is it time to stop?
-pub fn must_self_fence(role: Role, contacts: Contacts, partition: Duration, now: BootTime) -> bool {
-    role.counts_standbys() && contacts.last().age(now) > partition
+/// Is it time to stop? With a grant, when it has run out and too few standbys reply; without one, when
+/// the contacts are older than `partition`.
+pub fn must_self_fence(
+    role: Role,
+    contacts: Contacts,
+    grant: Option<Grant>,
+    partition: Duration,
+    now: BootTime,
+) -> bool {
+    let over = match grant {
+        Some(grant) => grant.ends() < now,
+        None => contacts.last().age(now) > partition,
+    };
+    role.counts_standbys() && over
 }
 
 /// Until when PostgreSQL may run without a sign of life from the keeper.
 pub fn lease(
     role: Role,
     contacts: Contacts,
+    grant: Option<Grant>,
     partition: Duration,
     guardian: Duration,
     now: BootTime,
@@ -74,7 +142,11 @@ pub fn lease(
     // A keeper that hangs while it is cut off must not gain time by hanging. The second is the
     // keeper's, which stops PostgreSQL with a word in the log.
     let partitioned = contacts.last().plus(partition).plus(Duration::from_secs(1));
-    Some(if role.counts_standbys() { alive.min(partitioned) } else { alive })
+    Some(match grant {
+        _ if !role.counts_standbys() => alive,
+        Some(grant) => alive.min(grant.ends()),
+        None => alive.min(partitioned),
+    })
 }
 
 #[cfg(test)]
@@ -100,7 +172,7 @@ mod tests {
             [(99, 99, false), (10, 99, false), (99, 10, false), (80, 10, false), (79, 10, true), (10, 79, true)]
         {
             let contacts = Contacts { monitor: at(monitor), standbys: at(standbys) };
-            assert_eq!(must_self_fence(primary(), contacts, PARTITION, now), fenced, "{monitor} {standbys}");
+            assert_eq!(must_self_fence(primary(), contacts, None, PARTITION, now), fenced, "{monitor} {standbys}");
         }
     }
 
@@ -112,20 +184,20 @@ mod tests {
             Role { state: NodeState::Secondary },
             Role { state: NodeState::Draining },
         ] {
-            assert!(!must_self_fence(role, lost, PARTITION, at(100)));
-            assert_eq!(lease(role, lost, PARTITION, GUARDIAN, at(100)), None, "{role:?}");
+            assert!(!must_self_fence(role, lost, None, PARTITION, at(100)));
+            assert_eq!(lease(role, lost, None, PARTITION, GUARDIAN, at(100)), None, "{role:?}");
         }
         let waiting = Role { state: NodeState::WaitPrimary };
-        assert!(!must_self_fence(waiting, lost, PARTITION, at(100)));
-        assert_eq!(lease(waiting, lost, PARTITION, GUARDIAN, at(100)), Some(at(110)));
+        assert!(!must_self_fence(waiting, lost, None, PARTITION, at(100)));
+        assert_eq!(lease(waiting, lost, None, PARTITION, GUARDIAN, at(100)), Some(at(110)));
     }
 
     #[test]
     fn the_lease_ends_with_the_keeper_or_the_partition_whichever_is_first() {
         let fresh = Contacts { monitor: at(100), standbys: at(100) };
-        assert_eq!(lease(primary(), fresh, PARTITION, GUARDIAN, at(100)), Some(at(110)));
+        assert_eq!(lease(primary(), fresh, None, PARTITION, GUARDIAN, at(100)), Some(at(110)));
         let stale = Contacts { monitor: at(85), standbys: at(84) };
-        assert_eq!(lease(primary(), stale, PARTITION, GUARDIAN, at(100)), Some(at(106)));
+        assert_eq!(lease(primary(), stale, None, PARTITION, GUARDIAN, at(100)), Some(at(106)));
     }
 
     /// ANY 2 (s2, s3, s4) with s2 and s3 sealed: s4 alone must not keep the old primary alive.
@@ -136,5 +208,37 @@ mod tests {
         assert!(enough_standbys(0, 1, 0));
         assert!(!enough_standbys(0, 0, 0));
         assert!(!enough_standbys(1, 3, 0), "streaming, but not the ones that count");
+    }
+
+    #[test]
+    fn a_grant_ends_when_it_runs_out_and_too_few_standbys_reply() {
+        let contacts = Contacts { monitor: at(99), standbys: at(99) };
+        for (until, standbys, fenced) in
+            [(101, None, false), (99, None, true), (99, Some(99), false), (99, Some(98), false), (99, Some(97), true)]
+        {
+            let grant = Grant { until: at(until), standbys: standbys.map(at) };
+            assert_eq!(must_self_fence(primary(), contacts, Some(grant), PARTITION, at(100)), fenced, "{grant:?}");
+            let ends = lease(primary(), contacts, Some(grant), PARTITION, GUARDIAN, at(100));
+            assert_eq!(ends.is_some_and(|ends| ends < at(100)), fenced, "{grant:?}");
+        }
+        let long = Grant { until: at(200), standbys: None };
+        assert_eq!(lease(primary(), contacts, Some(long), PARTITION, GUARDIAN, at(100)), Some(at(110)));
+    }
+
+    #[test]
+    fn a_reply_is_fresh_when_it_was_seen_to_come() {
+        let reply = |name: &str, mark: &str| (name.to_string(), mark.to_string());
+        let mut replies = Replies::default();
+        replies.note(&[reply("a", "1"), reply("b", "1")], at(10));
+        assert_eq!((replies.fresh(at(10)), replies.quorum(1)), (0, None));
+        replies.note(&[reply("a", "2"), reply("b", "1")], at(11));
+        assert_eq!((replies.fresh(at(12)), replies.quorum(1), replies.quorum(2)), (1, Some(at(11)), None));
+        replies.note(&[reply("a", "2"), reply("b", "2")], at(12));
+        assert_eq!((replies.quorum(1), replies.quorum(2)), (Some(at(12)), Some(at(11))));
+        assert_eq!((replies.fresh(at(13)), replies.fresh(at(14)), replies.fresh(at(15))), (2, 1, 0));
+        // One whose connection has ended counts no more, and begins anew when it is back.
+        replies.note(&[reply("a", "3")], at(13));
+        replies.note(&[reply("a", "4"), reply("b", "2")], at(14));
+        assert_eq!(replies.fresh(at(14)), 1);
     }
 }

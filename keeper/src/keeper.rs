@@ -3,29 +3,33 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use failover::{Lsn, NodeState};
-use monitor_client::{CallError, ConnectOptions, MonitorClient, NodeActiveReport, NodeAssignment};
+use failover::NodeState;
+use monitor_client::{ConnectOptions, MonitorClient};
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
 use crate::boottime::BootTime;
 use crate::config::Config;
 use crate::error::{Exit, KeeperError, Result};
-use crate::fence::{self, Contacts, Role};
+use crate::fence::{self, Contacts, Replies, Role};
 use crate::guardian::client::{Event, Guardian};
 use crate::guardian::protocol::Request;
 use crate::job::{Backoff, Job, Kind};
 use crate::observe::{Observer, Seen};
+use crate::orders::Shared;
 use crate::paths::Paths;
+use crate::postgres::sql::Keep;
 use crate::postgres::start;
+use crate::reports::Dialect;
 use crate::signals::{Signals, Wish};
 use crate::state_file::{InitStage, KeeperState};
 use crate::steps::Worker;
 use crate::transitions::{self, Step, Wanted};
 
 /// Between two reports when nothing happens.
-const TICK: Duration = Duration::from_millis(500);
+pub(crate) const TICK: Duration = Duration::from_millis(500);
 /// Between two reports when things happen.
 const SOONEST: Duration = Duration::from_millis(15);
 /// One monitor's time to answer a report, and all of them together.
@@ -45,18 +49,37 @@ pub enum Until {
 }
 
 pub struct Keeper {
-    worker: Worker,
-    state: KeeperState,
-    observer: Observer,
+    pub(crate) worker: Worker,
+    pub(crate) state: KeeperState,
+    pub(crate) observer: Observer,
     events: UnboundedReceiver<Event>,
-    contacts: Contacts,
+    pub(crate) contacts: Contacts,
+    pub(crate) replies: Replies,
+    /// The end of the read lease that the monitors granted last, counted from the report's sending.
+    /// `None` while they grant none: stock monitors, groups on upstream's path, no primary.
+    pub(crate) grant: Option<BootTime>,
+    /// How many standbys a commit waits for, as last seen.
+    pub(crate) required_sync: u32,
+    /// When the last look began that was taken into account.
+    pub(crate) seen_at: BootTime,
+    /// When the last job ended.
+    settled: BootTime,
+    /// The process that receives WAL: its end is news for the monitors.
+    pub(crate) walreceiver: Option<(i32, oneshot::Receiver<()>)>,
+    /// The checkpoint ahead of a switchover was begun.
+    checkpointed: bool,
+    /// The final position of a stopped PostgreSQL was looked for.
+    end_sought: bool,
+    pub(crate) dialect: Dialect,
+    /// The timeline whose history was told last.
+    pub(crate) told_history: u32,
     /// Did the monitors answer the last report?
-    in_contact: bool,
-    told_of_silence: Option<Instant>,
-    job: Option<Job>,
-    backoff: Backoff,
+    pub(crate) in_contact: bool,
+    pub(crate) told_of_silence: Option<Instant>,
+    pub(crate) job: Option<Job>,
+    pub(crate) backoff: Backoff,
     /// Since when, and with how many attempts, PostgreSQL should run and does not.
-    down: Option<(Instant, u32)>,
+    pub(crate) down: Option<(Instant, u32)>,
     unfed_since: Option<Instant>,
     siblings_at: Instant,
 }
@@ -78,6 +101,7 @@ impl Keeper {
             KeeperError::state(format!("{} does not exist: `pgquorum create postgres` makes it", paths.state.display()))
         })?;
         let (guardian, events) = Guardian::new(&paths.data_home, &config.pgdata);
+        let guardian = Arc::new(guardian);
         let status = guardian.status().await?;
         let now = BootTime::now();
         // A primary that runs on without a keeper spends its lease; a new keeper does not renew it by
@@ -99,19 +123,30 @@ impl Keeper {
             group: state.group,
             config,
             paths: Arc::new(paths),
-            guardian: Arc::new(guardian),
-            siblings: Arc::new(Mutex::new(Vec::new())),
+            guardian: guardian.clone(),
+            keep: Arc::new(Keep::default()),
+            shared: Arc::new(Mutex::new(Shared::default())),
         };
         info!(
             "keeper of node {} \"{}\": state {}, told to be {}",
             state.node_id, worker.config.name, state.current, state.assigned
         );
         Ok(Keeper {
+            observer: Observer::start(worker.config.clone(), guardian),
             worker,
             state,
-            observer: Observer::default(),
             events,
             contacts: Contacts { monitor: since, standbys: since },
+            replies: Replies::default(),
+            grant: None,
+            required_sync: 0,
+            seen_at: BootTime(0),
+            settled: BootTime(0),
+            walreceiver: None,
+            checkpointed: false,
+            end_sought: false,
+            dialect: Dialect::Unknown,
+            told_history: 0,
             in_contact: false,
             told_of_silence: None,
             job: None,
@@ -170,12 +205,24 @@ impl Keeper {
             }
         };
         let running = self.job.is_some();
+        let mut unfed_now = false;
+        let receiver = &mut self.walreceiver;
+        let unfed = async {
+            match receiver {
+                Some((_, end)) => drop(end.await),
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             wish = signals.next() => return Some(wish),
             _ = sleep_until(next) => {}
             heard = announced => if heard { self.siblings_at = Instant::now() },
             event = self.events.recv() => self.on_event(event),
+            _ = unfed => unfed_now = true,
             done = Job::finished(&mut self.job), if running => self.on_done(done),
+        }
+        if unfed_now {
+            self.walreceiver = None;
         }
         None
     }
@@ -192,6 +239,7 @@ impl Keeper {
     }
 
     fn on_done(&mut self, done: (Kind, Result<()>)) {
+        self.settled = BootTime::now();
         match done {
             (Kind::Transition(from, to), Ok(())) => {
                 info!("reached {to} (from {from})");
@@ -199,6 +247,7 @@ impl Keeper {
                 self.state.current = to;
                 self.siblings_at = Instant::now();
                 self.unfed_since = None;
+                self.end_sought = true;
                 self.save();
             }
             (Kind::Transition(from, to), Err(error)) => {
@@ -223,7 +272,7 @@ impl Keeper {
         }
     }
 
-    fn save(&self) {
+    pub(crate) fn save(&self) {
         // The next change tries again; until then the old state on disk leads to the same actions.
         if let Err(error) = self.state.save(&self.worker.paths.state) {
             error!("{error}");
@@ -231,52 +280,16 @@ impl Keeper {
     }
 
     async fn tick(&mut self) -> Result<()> {
-        let seen = match self.observer.look(&self.worker.config, &self.worker.guardian).await {
-            Ok(seen) => seen,
-            Err(error) => {
-                // Without a guardian nothing can be started; the next tick makes a new one.
-                error!("{error}");
-                return Ok(());
-            }
+        let Some(seen) = self.look().await else {
+            // Not even the guardian has answered yet.
+            return Ok(());
         };
-        let now = BootTime::now();
-        self.note(&seen, now);
         self.track_down(&seen);
         self.renew_lease().await;
         self.report(&seen).await?;
         self.judge_partition();
         self.renew_lease().await;
         self.obey(&seen).await
-    }
-
-    fn note(&mut self, seen: &Seen, now: BootTime) {
-        let Some(facts) = &seen.facts else { return };
-        if fence::enough_standbys(facts.required_sync(), facts.streaming, facts.streaming_sync) && !facts.in_recovery {
-            self.contacts.standbys = now;
-            self.state.last_secondary_contact = unix_now();
-        }
-        self.state.system_identifier = facts.system_identifier;
-        self.state.pg_version = facts.version;
-    }
-
-    /// Reports, and goes on looking, renewing and judging while monitors that are cut off use up their
-    /// time: neither the guardian nor the partition rule waits for them.
-    async fn ask_monitors(&mut self, report: NodeActiveReport) -> std::result::Result<NodeAssignment, CallError> {
-        let monitor = self.worker.monitor.clone();
-        let call = async move { monitor.node_active(&report).await };
-        tokio::pin!(call);
-        loop {
-            tokio::select! {
-                answer = &mut call => return answer,
-                _ = tokio::time::sleep(TICK) => {
-                    if let Ok(seen) = self.observer.look(&self.worker.config, &self.worker.guardian).await {
-                        self.note(&seen, BootTime::now());
-                    }
-                    self.judge_partition();
-                    self.renew_lease().await;
-                }
-            }
-        }
     }
 
     /// Counts how long PostgreSQL has been down that should run.
@@ -294,118 +307,8 @@ impl Keeper {
         }
     }
 
-    /// Only a primary is given time to come back before the monitors hear that it is down.
-    fn runs_officially(&self, seen: &Seen) -> bool {
-        if seen.facts.is_some() {
-            return true;
-        }
-        let timeouts = &self.worker.config.timeouts;
-        match self.down {
-            Some((since, attempts)) if self.state.current == NodeState::Primary => {
-                attempts <= timeouts.postgresql_restart_failure_max_retries
-                    && since.elapsed() < timeouts.postgresql_restart_failure
-                    && self.state.assigned == NodeState::Primary
-            }
-            _ => false,
-        }
-    }
-
-    async fn report(&mut self, seen: &Seen) -> Result<()> {
-        let facts = seen.facts.as_ref();
-        let report = NodeActiveReport {
-            formation: self.worker.config.formation.clone(),
-            id: self.state.node_id,
-            group: self.state.group,
-            state: self.state.current,
-            pg_is_running: self.runs_officially(seen),
-            timeline: facts.map_or(0, |f| f.timeline as i32),
-            lsn: facts.map_or(Lsn::ZERO, |f| f.lsn),
-            sync_state: facts.filter(|f| !f.in_recovery).map_or(String::new(), |f| f.sync_state.clone()),
-        };
-        let sent = BootTime::now();
-        match self.ask_monitors(report).await {
-            Ok(assignment) => {
-                self.contacts.monitor = sent;
-                if !self.in_contact && self.told_of_silence.take().is_some() {
-                    info!("the monitors answer again");
-                }
-                self.in_contact = true;
-                self.state.last_monitor_contact = unix_now();
-                self.take_assignment(&assignment)
-            }
-            Err(error) => {
-                self.in_contact = false;
-                self.on_silence(&error);
-                Ok(())
-            }
-        }
-    }
-
-    fn on_silence(&mut self, error: &CallError) {
-        if self.told_of_silence.is_some_and(|at| at.elapsed() < Duration::from_secs(30)) {
-            return;
-        }
-        self.told_of_silence = Some(Instant::now());
-        match error.code() {
-            Some("42704") => error!(
-                "the monitors do not know node {} (any more): {error}. It was dropped by force, or the monitors were \
-                 made anew; remove {} and create the node again to have it back",
-                self.state.node_id,
-                self.worker.paths.state.display()
-            ),
-            Some(_) => warn!("the monitors refuse the report: {error}"),
-            None => warn!("no monitor answers: {error}"),
-        }
-    }
-
-    /// The goal is on disk before anything is done about it.
-    fn take_assignment(&mut self, assignment: &NodeAssignment) -> Result<()> {
-        if assignment.state == self.state.assigned {
-            return Ok(());
-        }
-        info!("told to be {} (now {})", assignment.state, self.state.current);
-        let before = std::mem::replace(&mut self.state.assigned, assignment.state);
-        if let Err(error) = self.state.save(&self.worker.paths.state) {
-            error!("{error}; the goal {} is not acted on before it is on disk", assignment.state);
-            self.state.assigned = before;
-            return Ok(());
-        }
-        self.backoff.reset();
-        Ok(())
-    }
-
-    fn role(&self) -> Role {
+    pub(crate) fn role(&self) -> Role {
         Role { state: self.state.current }
-    }
-
-    fn judge_partition(&mut self) {
-        let partition = self.worker.config.timeouts.network_partition;
-        if self.state.assigned == NodeState::DemoteTimeout
-            || !fence::must_self_fence(self.role(), self.contacts, partition, BootTime::now())
-        {
-            return;
-        }
-        self.in_contact = false;
-        error!(
-            "neither the monitors nor enough standbys for {} s: this primary may have been replaced, so that it stops \
-             itself now (demote_timeout). It comes back as soon as the monitors answer",
-            partition.as_secs()
-        );
-        self.state.assigned = NodeState::DemoteTimeout;
-        self.save();
-        self.backoff.reset();
-        // At once: the report that is under way may take longer than is left.
-        self.job = None;
-        self.start_transition(self.state.current, NodeState::DemoteTimeout);
-    }
-
-    async fn renew_lease(&mut self) {
-        let timeouts = &self.worker.config.timeouts;
-        let until =
-            fence::lease(self.role(), self.contacts, timeouts.network_partition, timeouts.guardian, BootTime::now());
-        if let Err(error) = self.worker.guardian.lease(until).await {
-            warn!("{error}");
-        }
     }
 
     /// Starts what has to be done next, if nothing is being done, or something that is of no use now.
@@ -428,11 +331,25 @@ impl Keeper {
             }
             return Ok(());
         }
-        self.keep_up(seen).await
+        // A look that began before the last job ended shows what is no more.
+        match seen.at >= self.settled {
+            true => self.keep_up(seen).await,
+            false => Ok(()),
+        }
     }
 
-    fn start_transition(&mut self, from: NodeState, to: NodeState) {
+    pub(crate) fn start_transition(&mut self, from: NodeState, to: NodeState) {
         let worker = self.worker.clone();
+        {
+            // A seal ends with the state that it belongs to.
+            let mut shared = worker.shared();
+            if !has_final_position(to) {
+                shared.seal = None;
+            }
+            if !from.is_writable() && !to.is_writable() {
+                shared.confirmed = 0;
+            }
+        }
         // Cut off from everybody: no time for an orderly stop.
         let alone = !self.in_contact && to == NodeState::DemoteTimeout;
         self.job = Some(Job::start(Kind::Transition(from, to), async move {
@@ -455,6 +372,10 @@ impl Keeper {
             if seen.postmaster.is_some() {
                 warn!("PostgreSQL runs, and must not in state {}: stopping it", self.state.current);
                 self.upkeep("stop", &[Step::Fence]);
+            } else if !self.end_sought {
+                self.end_sought = true;
+                let worker = self.worker.clone();
+                self.job = Some(Job::start(Kind::Upkeep("end of WAL"), async move { worker.find_end().await }));
             }
             return Ok(());
         }
@@ -494,11 +415,16 @@ impl Keeper {
                 return Ok(());
             }
         }
+        if self.keep_orders() {
+            return Ok(());
+        }
         if Instant::now() >= self.siblings_at {
             self.siblings_at = Instant::now() + SIBLINGS;
             // In wait_primary the monitors say when commits wait for somebody and when not.
             match self.state.current {
-                NodeState::WaitPrimary => self.upkeep("names and slots", &[Step::TakeSyncNames, Step::Siblings]),
+                NodeState::WaitPrimary if self.dialect != Dialect::Ours => {
+                    self.upkeep("names and slots", &[Step::TakeSyncNames, Step::Siblings]);
+                }
                 NodeState::FastForward | NodeState::JoinSecondary | NodeState::WaitMaintenance => {}
                 _ => self.upkeep("slots", &[Step::Siblings]),
             }
@@ -506,7 +432,30 @@ impl Keeper {
         Ok(())
     }
 
-    fn must_stream(&self) -> bool {
+    /// What monitors of ours ordered beside the goal. `true` when a job was started.
+    fn keep_orders(&mut self) -> bool {
+        let (orders, confirmed, sealed) = {
+            let shared = self.worker.shared();
+            (shared.orders.clone(), shared.confirmed, shared.seal.is_some())
+        };
+        let Some(orders) = orders else { return false };
+        let worker = self.worker.clone();
+        if self.state.current.is_writable() && orders.sync_version > confirmed {
+            self.job =
+                Some(Job::start(Kind::Upkeep("synchronous names"), async move { worker.confirm_sync_names().await }));
+        } else if orders.checkpoint_now && !self.checkpointed && transitions::wanted(self.state.current) == Wanted::Primary {
+            self.upkeep("checkpoint ahead of a switchover", &[Step::CheckpointBeside]);
+        } else if self.state.current == NodeState::ReportLsn && !sealed {
+            self.job = Some(Job::start(Kind::Upkeep("seal"), async move { worker.renew_seal().await }));
+        } else {
+            self.checkpointed &= orders.checkpoint_now;
+            return false;
+        }
+        self.checkpointed = orders.checkpoint_now;
+        true
+    }
+
+    pub(crate) fn must_stream(&self) -> bool {
         matches!(self.state.current, NodeState::Secondary | NodeState::Catchingup | NodeState::WaitMaintenance)
     }
 
@@ -516,6 +465,7 @@ impl Keeper {
             Err(error) => return warn!("reload: the configuration is kept as it was: {error}"),
         };
         let old = std::mem::replace(&mut self.worker.config, config.clone());
+        self.observer = Observer::start(config.clone(), self.worker.guardian.clone());
         if old.monitor != config.monitor {
             match monitor_client(&config) {
                 Ok(client) => self.worker.monitor = Arc::new(client),
@@ -547,7 +497,7 @@ impl Keeper {
             Wish::Leave => {
                 // The next keeper gets as long as a partition may last.
                 let patience = self.worker.config.timeouts.network_partition;
-                let until = fence::lease(self.role(), self.contacts, patience, patience, BootTime::now());
+                let until = fence::lease(self.role(), self.contacts, None, patience, patience, BootTime::now());
                 guardian.lease(until).await?;
                 info!("the keeper ends; PostgreSQL runs on under the guardian until the next keeper comes");
                 return Ok(());
@@ -566,8 +516,8 @@ impl Keeper {
     /// The node was dropped: PostgreSQL is stopped; tells the monitors, which then forget it.
     async fn leave(mut self) -> Result<()> {
         self.job = None;
-        let seen = self.observer.look(&self.worker.config, &self.worker.guardian).await?;
         for _ in 0..20 {
+            let Some(seen) = self.look().await else { continue };
             self.report(&seen).await?;
             if self.in_contact {
                 break;
@@ -580,6 +530,12 @@ impl Keeper {
             message: format!("node {} was dropped from the monitors; its data directory stays", self.state.node_id),
         })
     }
+}
+
+/// States in which a node's WAL ends where it ends.
+pub(crate) fn has_final_position(state: NodeState) -> bool {
+    use NodeState::*;
+    matches!(state, ReportLsn | JoinSecondary | Draining | Demoted | DemoteTimeout)
 }
 
 pub(crate) fn unix_now() -> i64 {

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-use tracing::debug;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+use tracing::{debug, error};
 
+use crate::boottime::BootTime;
 use crate::config::Config;
 use crate::error::Result;
 use crate::guardian::client::Guardian;
@@ -18,34 +21,85 @@ const LOOK: Duration = Duration::from_secs(1);
 const FRESH: Duration = Duration::from_secs(3);
 /// Unanswered for this long: it hangs.
 const HUNG: Duration = Duration::from_secs(8);
+/// How long the keeper waits for a new look before it goes on with the last one: a PostgreSQL that is
+/// slow must not keep it from reporting, from judging and from renewing its lease.
+const SLOW: Duration = Duration::from_millis(250);
 
 /// PostgreSQL now.
 #[derive(Clone, Debug)]
 pub struct Seen {
+    /// When the look began; on a PostgreSQL that does not answer, some time ago.
+    pub at: BootTime,
     pub postmaster: Option<i32>,
     /// The answers of a PostgreSQL that serves; the last ones while it is merely slow.
     pub facts: Option<Facts>,
     pub hung: bool,
 }
 
-#[derive(Default)]
+/// Looks in a task of its own, whenever it is asked to.
 pub struct Observer {
+    seen: watch::Receiver<Option<Seen>>,
+    wanted: Arc<Notify>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Observer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Observer {
+    pub fn start(config: Arc<Config>, guardian: Arc<Guardian>) -> Observer {
+        let (sender, seen) = watch::channel(None);
+        let wanted = Arc::new(Notify::new());
+        let asked = wanted.clone();
+        let task = tokio::spawn(async move {
+            let mut eye = Eye::default();
+            loop {
+                asked.notified().await;
+                match eye.look(&config, &guardian).await {
+                    Ok(seen) => drop(sender.send(Some(seen))),
+                    // Without a guardian nothing can be started; the next look makes a new one.
+                    Err(error) => error!("{error}"),
+                }
+            }
+        });
+        Observer { seen, wanted, task }
+    }
+
+    /// What is there now, or the last that was seen when that takes too long; `None` before the first
+    /// look has ended.
+    pub async fn look(&mut self) -> Option<Seen> {
+        let now = BootTime::now();
+        self.wanted.notify_one();
+        let fresh = self.seen.wait_for(|seen| seen.as_ref().is_some_and(|seen| seen.at >= now));
+        if let Ok(Ok(seen)) = timeout(SLOW, fresh).await {
+            return seen.clone();
+        }
+        self.seen.borrow().clone()
+    }
+}
+
+#[derive(Default)]
+struct Eye {
     sql: Option<Sql>,
     connected: Option<Instant>,
     last: Option<(i32, Facts)>,
     silent_since: Option<Instant>,
 }
 
-impl Observer {
-    pub async fn look(&mut self, config: &Arc<Config>, guardian: &Guardian) -> Result<Seen> {
+impl Eye {
+    async fn look(&mut self, config: &Config, guardian: &Guardian) -> Result<Seen> {
+        let at = BootTime::now();
         let status = guardian.status().await?;
         let postmaster = match status.postmaster {
             Some(pid) => Some(pid),
             None => crate::postgres::start::postmaster(config, guardian).await?,
         };
         let Some(pid) = postmaster else {
-            *self = Observer::default();
-            return Ok(Seen { postmaster: None, facts: None, hung: false });
+            *self = Eye::default();
+            return Ok(Seen { at, postmaster: None, facts: None, hung: false });
         };
         let (facts, hung) = match self.ask(config).await {
             Ok(facts) => {
@@ -65,7 +119,7 @@ impl Observer {
                 (None, false)
             }
         };
-        Ok(Seen { postmaster, facts, hung })
+        Ok(Seen { at, postmaster, facts, hung })
     }
 
     async fn ask(&mut self, config: &Config) -> std::result::Result<Facts, SqlError> {

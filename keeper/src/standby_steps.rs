@@ -7,18 +7,32 @@ use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use crate::error::{Exit, KeeperError, Result};
+use crate::orders::Seal;
 use crate::postgres::facts::{Facts, STANDBY_PREFIX};
+use crate::postgres::sql::Kept;
 use crate::postgres::standby::{self, Upstream};
 use crate::postgres::upstream::{self, Identity};
-use crate::postgres::{basebackup, kept, rewind, slots, start};
+use crate::postgres::{basebackup, kept, rewind, slots, start, sync};
 use crate::state_file::InitStage;
 use crate::steps::{QUERY, Worker};
 
 /// How long a standby may take to begin streaming before the transition counts as failed.
 const STREAM: Duration = Duration::from_secs(15);
 
+/// How long an upstream that was never compared may take to let a standby stream.
+const ATTEMPT: Duration = Duration::from_secs(3);
+
+fn streams_from(facts: &Facts, upstream: &Upstream) -> bool {
+    // PostgreSQL tells the host as it was given.
+    facts.in_recovery && facts.upstream.as_deref() == Some(format!("{}:{}", upstream.host, upstream.port).as_str())
+}
+
 impl Worker {
+    /// Whom to follow: our monitors said it with the goal, a stock one is asked.
     async fn primary(&self) -> Result<Upstream> {
+        if let Some(orders) = self.orders() {
+            return orders.primary.ok_or_else(|| KeeperError::monitor("no node of the group is primary now"));
+        }
         let node = self.monitor.get_primary(&self.config.formation, self.group).await?;
         if node.id == self.node_id {
             return Err(KeeperError::monitor("the monitors name this node itself as the primary to follow"));
@@ -140,8 +154,14 @@ impl Worker {
     }
 
     /// Follows the primary, by a reload when possible: `primary_conninfo` takes no restart since 13.
+    ///
+    /// A sealed standby of the election just held is told the new primary and tries: PostgreSQL itself
+    /// refuses to stream into a history that is not its own. What it refuses is looked into.
     pub(crate) async fn follow(&self) -> Result<()> {
         let primary = self.primary().await?;
+        if self.orders().is_some() && self.try_to_follow(&primary).await? {
+            return Ok(());
+        }
         let source = upstream::identify(&self.config, &primary, self.node_id).await?;
         if !self.config.pgdata.join("PG_VERSION").exists() {
             self.rejoin_from(&primary, &source).await?;
@@ -173,17 +193,41 @@ impl Worker {
             return Ok(start::ensure_running(&self.config, &self.guardian).await?);
         }
         standby::signal(&self.config.pgdata)?;
-        self.drop_foreign_upstream().await?;
+        self.drop_foreign_upstream(&self.sql().await?).await?;
         if standby::follow(&self.config, Some(&primary), self.node_id)? {
             info!("following node {} ({}:{})", primary.id, primary.host, primary.port);
         }
         start::reload(&self.config).await
     }
 
+    /// `false`: it does not stream from there, whyever.
+    async fn try_to_follow(&self, primary: &Upstream) -> Result<bool> {
+        if start::postmaster(&self.config, &self.guardian).await?.is_none() {
+            return Ok(false);
+        }
+        let sql = self.sql().await?;
+        if !Facts::ask(&sql, QUERY).await?.in_recovery {
+            return Ok(false);
+        }
+        standby::signal(&self.config.pgdata)?;
+        self.drop_foreign_upstream(&sql).await?;
+        if standby::follow(&self.config, Some(primary), self.node_id)? {
+            info!("following node {} ({}:{})", primary.id, primary.host, primary.port);
+        }
+        sql.query("select pg_reload_conf()", QUERY).await?;
+        let began = Instant::now();
+        while began.elapsed() < ATTEMPT {
+            if streams_from(&Facts::ask(&sql, QUERY).await?, primary) {
+                return Ok(true);
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+        Ok(false)
+    }
+
     /// An upstream in `postgresql.auto.conf` would win over our file.
-    async fn drop_foreign_upstream(&self) -> Result<()> {
+    async fn drop_foreign_upstream(&self, sql: &Kept<'_>) -> Result<()> {
         if standby::auto_conf_has_upstream(&self.config.pgdata)? {
-            let sql = self.sql().await?;
             for name in ["primary_conninfo", "primary_slot_name", "recovery_target_timeline"] {
                 sql.query(&format!("alter system reset {name}"), QUERY).await?;
             }
@@ -194,6 +238,11 @@ impl Worker {
     /// On the primary's timeline, and streaming.
     pub(crate) async fn verify(&self) -> Result<()> {
         let primary = self.primary().await?;
+        // What streams is on the primary's history: its walsender has compared them. (To compare
+        // positions instead, both would have to be read in the same instant.)
+        if streams_from(&Facts::ask(&self.sql().await?, QUERY).await?, &primary) {
+            return Ok(());
+        }
         let source = upstream::identify(&self.config, &primary, self.node_id).await?;
         let history = upstream::history(&self.config, &primary, self.node_id, source.timeline).await?;
         let facts = Facts::ask(&self.sql().await?, QUERY).await?;
@@ -253,59 +302,76 @@ impl Worker {
     /// THE SEAL (the monitors read the LSN only after it). The file makes it hold through restarts; it
     /// is complete when no walreceiver is left and local WAL is replayed to its end.
     pub(crate) async fn seal(&self) -> Result<()> {
-        if start::postmaster(&self.config, &self.guardian).await?.is_some() {
-            start::wait_ready(&self.config, &self.guardian).await?;
+        self.shared().seal = None;
+        let mut running = start::postmaster(&self.config, &self.guardian).await?.is_some();
+        if running {
+            self.ensure_running().await?;
             if !Facts::ask(&self.sql().await?, QUERY).await?.in_recovery {
                 // Promoted already, and now the monitors want an election after all.
                 start::stop(&self.config, &self.guardian).await?;
+                running = false;
             }
         }
         standby::signal(&self.config.pgdata)?;
         standby::follow(&self.config, None, self.node_id)?;
-        if start::postmaster(&self.config, &self.guardian).await?.is_some() {
-            self.drop_foreign_upstream().await?;
-            start::reload(&self.config).await?;
+        if running {
+            let sql = self.sql().await?;
+            self.drop_foreign_upstream(&sql).await?;
+            sql.query("select pg_reload_conf()", QUERY).await?;
         } else {
             standby::clean_auto_conf(&self.config.pgdata)?;
-            start::ensure_running(&self.config, &self.guardian).await?;
+            self.ensure_running().await?;
         }
-        self.await_sealed().await
+        let seal = self.await_sealed().await?;
+        info!("sealed at {} on timeline {}", seal.lsn, seal.timeline);
+        self.shared().seal = Some(seal);
+        Ok(())
     }
 
-    async fn await_sealed(&self) -> Result<()> {
+    /// Waits until nothing can move this standby any more, then reads where it stands.
+    ///
+    /// That no walreceiver runs proves nothing while the startup process has not read the reloaded
+    /// files: it could start one for the old upstream. So a session shows the new setting first; one
+    /// that begins after that finds a startup process that was signalled; and that one sleeping, in
+    /// one of the two waits for more WAL, has read them.
+    async fn await_sealed(&self) -> Result<Seal> {
         let sql = self.sql().await?;
         let reload = Instant::now() + Duration::from_secs(20);
         let mut last = (Lsn::ZERO, Instant::now());
-        loop {
-            // "recovery has nothing left to read": the names of the wait are those of 13 to 17.
-            let rows = sql
-                .query(
-                    "select current_setting('primary_conninfo'), (select count(*) from pg_stat_wal_receiver), \
-                     coalesce((select wait_event from pg_stat_activity where backend_type = 'startup'), ''), \
-                     pg_last_wal_replay_lsn()",
-                    QUERY,
-                )
-                .await?;
-            let text = |at: usize| rows.first().and_then(|row| row.try_get(at).ok().flatten()).unwrap_or("");
-            let alone = text(0).is_empty() && text(1) == "0";
-            let drained = matches!(text(2), "RecoveryWalStream" | "RecoveryRetrieveRetryInterval");
-            if alone && drained {
-                return Ok(());
-            }
-            let replayed = text(3).parse().unwrap_or(Lsn::ZERO);
-            if replayed != last.0 {
-                last = (replayed, Instant::now());
-            }
-            if !alone && Instant::now() > reload {
+        while sql.value("select current_setting('primary_conninfo') = ''", QUERY).await?.as_deref() != Some("t") {
+            if Instant::now() > reload {
                 return Err(KeeperError::postgres(
                     "PostgreSQL still follows an upstream after a reload: is primary_conninfo set in postgresql.conf? \
                      The keeper owns it; remove it there",
                 ));
             }
-            if last.1.elapsed() > Duration::from_secs(60) {
-                return Err(KeeperError::postgres(format!("replay of local WAL stands still at {replayed}")));
+            sleep(Duration::from_millis(2)).await;
+        }
+        let sql = sync::after_reload(&self.config).await?;
+        let startup = "select pid from pg_stat_activity where backend_type = 'startup'";
+        loop {
+            let process = sql.value(startup, QUERY).await?.and_then(|pid| pid.parse().ok());
+            let facts = Facts::ask(&sql, QUERY).await?;
+            if facts.alone && facts.drained && process.is_some_and(sync::sleeps) {
+                // Once more, as this is what counts.
+                let facts = Facts::ask(&sql, QUERY).await?;
+                if facts.alone && facts.drained {
+                    return Ok(Seal { timeline: facts.timeline, lsn: facts.lsn });
+                }
             }
-            sleep(Duration::from_millis(10)).await;
+            if facts.lsn != last.0 {
+                last = (facts.lsn, Instant::now());
+            }
+            if facts.restores {
+                return Err(KeeperError::postgres(
+                    "restore_command is set: WAL from an archive could still move this standby. Remove it from \
+                     postgresql.conf",
+                ));
+            }
+            if last.1.elapsed() > Duration::from_secs(60) {
+                return Err(KeeperError::postgres(format!("replay of local WAL stands still at {}", facts.lsn)));
+            }
+            sleep(Duration::from_millis(5)).await;
         }
     }
 
@@ -346,6 +412,14 @@ impl Worker {
             sleep(Duration::from_millis(20)).await;
         }
         self.seal().await
+    }
+
+    /// The position that the next report may call final, found again after the keeper was restarted.
+    pub(crate) async fn renew_seal(&self) -> Result<()> {
+        if start::postmaster(&self.config, &self.guardian).await?.is_some() {
+            return self.seal().await;
+        }
+        self.find_end().await
     }
 
     pub(crate) async fn become_standby(&self) -> Result<()> {

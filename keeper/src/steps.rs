@@ -1,21 +1,20 @@
 //! Carries out steps. What to do is in the table; how, here; nothing here chooses a goal.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use failover::NodeState;
 use monitor_client::{GroupNode, MonitorClient};
-use tokio::time::{Instant, sleep, timeout};
-use tracing::{info, warn};
+use tokio::time::{Instant, timeout};
 
 use crate::config::Config;
 use crate::error::{KeeperError, Result};
 use crate::guardian::client::Guardian;
+use crate::orders::{Orders, Seal, Shared};
 use crate::paths::Paths;
 use crate::postgres::control::Installation;
-use crate::postgres::facts::{self, Facts};
-use crate::postgres::slots::{self, Sibling};
-use crate::postgres::sql::{LocalServer, Sql, literal};
+use crate::postgres::slots;
+use crate::postgres::sql::{Keep, Kept, LocalServer};
 use crate::postgres::{certificate, conf, hba, roles, standby, start};
 use crate::state_file::InitStage;
 use crate::transitions::{self, Step, Wanted};
@@ -32,8 +31,8 @@ pub struct Worker {
     pub monitor: Arc<MonitorClient>,
     pub node_id: i64,
     pub group: i32,
-    /// The group's other nodes, as last heard.
-    pub siblings: Arc<Mutex<Vec<GroupNode>>>,
+    pub keep: Arc<Keep>,
+    pub shared: Arc<Mutex<Shared>>,
 }
 
 impl Step {
@@ -98,31 +97,24 @@ impl Worker {
                 if transitions::wanted(to) == Wanted::Standby {
                     standby::signal(&config.pgdata)?;
                 }
-                Ok(start::ensure_running(config, &self.guardian).await?)
+                self.ensure_running().await
             }
-            Step::Stop => start::stop(config, &self.guardian).await,
+            Step::Stop => self.stop().await,
             Step::Fence => start::fence(config, &self.guardian).await,
             Step::Checkpoint => {
-                if start::postmaster(config, &self.guardian).await?.is_some() {
-                    self.sql().await?.query("checkpoint", Duration::from_secs(3600)).await?;
+                if start::postmaster(config, &self.guardian).await?.is_some()
+                    && let Some(sql) = self.sql().await?.take()
+                {
+                    sql.query("checkpoint", Duration::from_secs(3600)).await?;
                 }
                 Ok(())
             }
             Step::Promote => self.promote().await,
+            Step::CheckpointBeside => self.checkpoint_beside().await,
             Step::ForgetUpstream => self.forget_upstream().await,
             Step::ClearSyncNames => self.set_sync_names("").await,
-            Step::HoldCommits => {
-                let mut siblings = self.known_siblings();
-                if siblings.is_empty() {
-                    siblings = self.monitor.get_other_nodes(self.node_id).await?;
-                }
-                let names: Vec<String> = siblings.iter().map(|node| slots::name_of(node.id)).collect();
-                match names.is_empty() {
-                    true => Ok(()),
-                    false => self.set_sync_names(&format!("ANY 1 ({})", names.join(", "))).await,
-                }
-            }
-            Step::TakeSyncNames => self.set_sync_names(&self.sync_names().await?).await,
+            Step::HoldCommits => self.hold_commits().await,
+            Step::TakeSyncNames => self.take_sync_names().await,
             Step::AwaitSyncStandby => self.await_sync_standby().await,
             Step::ReadOnly => self.set_read_only(true).await,
             Step::ReadWrite => self.set_read_only(false).await,
@@ -140,8 +132,42 @@ impl Worker {
         }
     }
 
-    pub(crate) async fn sql(&self) -> Result<Sql> {
-        Ok(Sql::connect(&LocalServer::of(&self.config), QUERY).await?)
+    /// The connection that steps share.
+    pub(crate) async fn sql(&self) -> Result<Kept<'_>> {
+        Ok(self.keep.connect(&LocalServer::of(&self.config), QUERY).await?)
+    }
+
+    pub(crate) fn shared(&self) -> MutexGuard<'_, Shared> {
+        // A poisoned lock means that a holder panicked; every field is only ever replaced whole.
+        self.shared.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// What monitors of ours said last.
+    pub(crate) fn orders(&self) -> Option<Orders> {
+        self.shared().orders.clone()
+    }
+
+    /// PostgreSQL runs and answers.
+    pub(crate) async fn ensure_running(&self) -> Result<()> {
+        if start::postmaster(&self.config, &self.guardian).await?.is_some() && self.keep.answers().await {
+            return Ok(());
+        }
+        Ok(start::ensure_running(&self.config, &self.guardian).await?)
+    }
+
+    /// Stops PostgreSQL in order if that can be. A primary that ended with its shutdown checkpoint has
+    /// a final position.
+    async fn stop(&self) -> Result<()> {
+        start::stop(&self.config, &self.guardian).await?;
+        self.find_end().await
+    }
+
+    /// The final position of a PostgreSQL that is stopped, if it has one.
+    pub(crate) async fn find_end(&self) -> Result<()> {
+        let control = self.installation()?.control_data(&self.config.pgdata).await?;
+        let end = control.end_of_wal(&self.config.pgdata);
+        self.shared().seal = end.map(|lsn| Seal { timeline: control.timeline, lsn });
+        Ok(())
     }
 
     pub(crate) fn installation(&self) -> Result<Installation> {
@@ -174,7 +200,7 @@ impl Worker {
         self.install_hba().map(drop)
     }
 
-    fn install_hba(&self) -> Result<bool> {
+    pub(crate) fn install_hba(&self) -> Result<bool> {
         let peers: Vec<String> = self.known_siblings().into_iter().map(|node| node.host).collect();
         let monitors: Vec<String> =
             self.monitor.target().endpoints.iter().map(|e| e.host.clone()).filter(|h| !h.starts_with('/')).collect();
@@ -182,147 +208,11 @@ impl Worker {
     }
 
     pub fn known_siblings(&self) -> Vec<GroupNode> {
-        // A poisoned lock means that a reader panicked; the list itself is only ever replaced whole.
-        self.siblings.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+        self.shared().siblings.clone()
     }
 
     async fn publish_identity(&self) -> Result<()> {
         let control = self.installation()?.control_data(&self.config.pgdata).await?;
         Ok(self.monitor.set_node_system_identifier(self.node_id, control.system_identifier).await?)
-    }
-
-    /// Out of recovery. The checkpoint that tells pg_rewind of the new timeline runs beside: writes
-    /// need not wait for it.
-    async fn promote(&self) -> Result<()> {
-        let sql = self.sql().await?;
-        let before = Facts::ask(&sql, QUERY).await?;
-        if !before.in_recovery {
-            return Ok(());
-        }
-        info!("promoting PostgreSQL (timeline {}, {})", before.timeline, before.lsn);
-        sql.query("select pg_promote(false)", QUERY).await?;
-        while sql.value("select pg_is_in_recovery()", QUERY).await?.as_deref() != Some("f") {
-            sleep(Duration::from_millis(10)).await;
-        }
-        let after = Facts::ask(&sql, QUERY).await?;
-        if after.timeline <= before.timeline {
-            return Err(KeeperError::postgres(format!(
-                "PostgreSQL left recovery on timeline {} without a new one",
-                before.timeline
-            )));
-        }
-        info!("PostgreSQL is promoted: timeline {}, {}", after.timeline, after.lsn);
-        tokio::spawn(async move {
-            if let Err(error) = sql.query("checkpoint", Duration::from_secs(3600)).await {
-                warn!("the checkpoint after the promotion: {error}");
-            }
-        });
-        Ok(())
-    }
-
-    async fn forget_upstream(&self) -> Result<()> {
-        let sql = self.sql().await?;
-        if Facts::ask(&sql, QUERY).await?.in_recovery {
-            return Err(KeeperError::postgres("PostgreSQL is still in recovery"));
-        }
-        if standby::auto_conf_has_upstream(&self.config.pgdata)? {
-            for name in ["primary_conninfo", "primary_slot_name", "recovery_target_timeline"] {
-                sql.query(&format!("alter system reset {name}"), QUERY).await?;
-            }
-        }
-        standby::forget(&self.config.pgdata)?;
-        sql.query("select pg_reload_conf()", QUERY).await?;
-        Ok(())
-    }
-
-    /// ALTER SYSTEM, reload, and wait until a session sees it. Works on standbys as well.
-    pub async fn set_sync_names(&self, names: &str) -> Result<()> {
-        let sql = self.sql().await?;
-        let now = sql.value("select setting from pg_settings where name = 'synchronous_standby_names'", QUERY).await?;
-        if now.as_deref() == Some(names) {
-            return Ok(());
-        }
-        info!("synchronous_standby_names: '{}' -> '{names}'", now.as_deref().unwrap_or(""));
-        sql.query(&format!("alter system set synchronous_standby_names to {}", literal(names)), QUERY).await?;
-        sql.query("select pg_reload_conf()", QUERY).await?;
-        for _ in 0..500 {
-            let seen = sql.value("select setting from pg_settings where name = 'synchronous_standby_names'", QUERY).await?;
-            if seen.as_deref() == Some(names) {
-                return Ok(());
-            }
-            sleep(Duration::from_millis(10)).await;
-        }
-        Err(KeeperError::postgres(
-            "synchronous_standby_names does not take effect: is it also set in postgresql.conf, or does that file have \
-             an error? See pg_file_settings",
-        ))
-    }
-
-    /// What the monitors say that commits wait for. Asked only while some node is meant to take writes:
-    /// a stock 2.0 monitor crashes (SIGSEGV, all its connections lost) on this call when there is none.
-    async fn sync_names(&self) -> Result<String> {
-        let rows = self.monitor.current_state(&self.config.formation, Some(self.group)).await?;
-        if !rows.iter().any(|row| row.goal.is_writable()) {
-            return Err(KeeperError::monitor("no node of the group is meant to take writes"));
-        }
-        Ok(self.monitor.synchronous_standby_names(&self.config.formation, self.group).await?)
-    }
-
-    /// From "commits wait for nobody" to "commits wait": a standby must first have everything that was
-    /// acknowledged before.
-    async fn await_sync_standby(&self) -> Result<()> {
-        let names = self.sync_names().await?;
-        self.set_sync_names(&names).await?;
-        if names.is_empty() {
-            return Ok(());
-        }
-        let sql = self.sql().await?;
-        let target = sql.value("select pg_current_wal_flush_lsn()", QUERY).await?.unwrap_or_default();
-        let enough = format!(
-            "select count(*) from pg_stat_replication where state = 'streaming' and sync_state in ('sync', 'quorum') \
-             and flush_lsn >= '{target}'"
-        );
-        let needed = facts::required_sync(&names);
-        let mut seen = 0;
-        for _ in 0..200 {
-            seen = sql.value(&enough, QUERY).await?.and_then(|n| n.parse().ok()).unwrap_or(0);
-            if seen >= 1 {
-                return Ok(());
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
-        Err(KeeperError::postgres(format!(
-            "commits wait for {needed} of \"{names}\", and {seen} of them have WAL up to {target} yet"
-        )))
-    }
-
-    async fn set_read_only(&self, on: bool) -> Result<()> {
-        let sql = self.sql().await?;
-        if facts::is_read_only_by_default(&sql, QUERY).await? == on {
-            return Ok(());
-        }
-        let statement = match on {
-            true => "alter system set default_transaction_read_only to on",
-            false => "alter system reset default_transaction_read_only",
-        };
-        sql.query(statement, QUERY).await?;
-        sql.query("select pg_reload_conf()", QUERY).await?;
-        Ok(())
-    }
-
-    /// Asks for the group's other nodes and brings slots and HBA lines in line with them.
-    pub async fn maintain_siblings(&self) -> Result<()> {
-        let nodes = self.monitor.get_other_nodes(self.node_id).await?;
-        if let Ok(mut known) = self.siblings.lock() {
-            known.clone_from(&nodes);
-        }
-        let sql = self.sql().await?;
-        let in_recovery = sql.value("select pg_is_in_recovery()", QUERY).await?.as_deref() != Some("f");
-        if self.install_hba()? {
-            info!("pg_hba.conf: the lines of the group's nodes have changed");
-            sql.query("select pg_reload_conf()", QUERY).await?;
-        }
-        let siblings: Vec<Sibling> = nodes.iter().map(|n| Sibling { id: n.id, lsn: n.lsn }).collect();
-        slots::maintain(&sql, &siblings, !in_recovery).await
     }
 }

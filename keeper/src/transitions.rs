@@ -27,8 +27,10 @@ pub enum Step {
     Fence,
     /// CHECKPOINT, so that the stop that follows is short.
     Checkpoint,
-    /// Out of recovery, on a timeline of its own, with a checkpoint on it.
+    /// Out of recovery, on a timeline of its own.
     Promote,
+    /// A checkpoint on that timeline, which pg_rewind on other nodes waits for; nothing waits here.
+    CheckpointBeside,
     /// No trace left of having been a standby.
     ForgetUpstream,
     /// synchronous_standby_names is empty: the goal itself says so.
@@ -87,7 +89,7 @@ pub const TABLE: &[Row] = &[
         Single,
         &[Init, NodeState::Dropped],
         &[
-            PrepareCluster, Configure, Start, Promote, ForgetUpstream, ClearSyncNames, ReadWrite,
+            PrepareCluster, Configure, Start, Promote, ForgetUpstream, ClearSyncNames, ReadWrite, CheckpointBeside,
             CreateRoles, PublishIdentity, Siblings, FinishInit,
         ],
     ),
@@ -95,13 +97,13 @@ pub const TABLE: &[Row] = &[
     row(ReportLsn, &[Init, NodeState::Dropped], &[CopyStandby, Seal, PublishIdentity, FinishInit]),
     // The last node of its group.
     row(Single, &[Primary, WaitPrimary, JoinPrimary, ApplySettings], &[Start, ClearSyncNames, ReadWrite, Siblings]),
-    row(Single, &[Demoted, DemoteTimeout, Draining], &[Start, Promote, ForgetUpstream, ClearSyncNames, ReadWrite, Siblings]),
+    row(Single, &[Demoted, DemoteTimeout, Draining], &[Start, Promote, ForgetUpstream, ClearSyncNames, ReadWrite, CheckpointBeside, Siblings]),
     row(
         Single,
         &[
             Secondary, Catchingup, PreparePromotion, StopReplication, ReportLsn, WaitMaintenance, FastForward,
         ],
-        &[Start, ClearSyncNames, Promote, ForgetUpstream, ReadWrite, Siblings],
+        &[Start, ClearSyncNames, Promote, ForgetUpstream, ReadWrite, CheckpointBeside, Siblings],
     ),
     // A primary goes.
     row(Draining, &[Primary, JoinPrimary, ApplySettings], &[Stop]),
@@ -121,8 +123,8 @@ pub const TABLE: &[Row] = &[
     row(Catchingup, &[WaitStandby], &[Copy, Start, PublishIdentity, Siblings, FinishInit]),
     row(Catchingup, &[Demoted, Maintenance, PrepareMaintenance], &[Rejoin, Start, PublishIdentity, DropSlots, Siblings]),
     row(Catchingup, &[Secondary], &[Follow]),
-    row(Secondary, &[Catchingup], &[Verify, Siblings]),
-    row(Secondary, &[ReportLsn, JoinSecondary], &[Follow, Verify, Siblings]),
+    row(Secondary, &[Catchingup], &[Verify]),
+    row(Secondary, &[ReportLsn, JoinSecondary], &[Follow, Verify]),
     row(WaitStandby, &[Secondary], &[]),
     // A standby goes for maintenance.
     row(WaitMaintenance, &[Secondary, Catchingup], &[]),
@@ -145,10 +147,15 @@ pub const TABLE: &[Row] = &[
     row(
         StopReplication,
         &[PreparePromotion],
-        &[Start, HoldCommits, ReadOnly, Promote, ForgetUpstream, Siblings],
+        &[Start, HoldCommits, ReadOnly, Promote, ForgetUpstream],
     ),
-    row(WaitPrimary, &[StopReplication], &[Start, TakeSyncNames, ReadWrite, Siblings]),
-    row(WaitPrimary, &[PreparePromotion], &[Start, TakeSyncNames, Promote, ForgetUpstream, ReadWrite, Siblings]),
+    // Slots and HBA lines are there from the time as a standby, and looked after as soon as writes flow.
+    row(WaitPrimary, &[StopReplication], &[Start, TakeSyncNames, ReadWrite, CheckpointBeside]),
+    row(
+        WaitPrimary,
+        &[PreparePromotion],
+        &[Start, TakeSyncNames, Promote, ForgetUpstream, ReadWrite, CheckpointBeside],
+    ),
     // Wherever it is, a node that must not serve is stopped.
     row(
         Demoted,

@@ -196,7 +196,12 @@ async fn patient_register(client: &MonitorClient, request: &RegistrationRequest)
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(900);
     let mut pause = std::time::Duration::from_secs(1);
     loop {
-        let error = match client.register_node(request).await {
+        // A stock monitor has no schema of ours.
+        let answer = match client.register(request).await {
+            Err(error) if matches!(error.code(), Some("3F000" | "42883")) => client.register_node(request).await,
+            answer => answer,
+        };
+        let error = match answer {
             Ok(registration) => return Ok(registration),
             Err(error) => error,
         };

@@ -1,5 +1,6 @@
 //! PostgreSQL's programs of one installation, and the control file.
 
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -116,6 +117,7 @@ pub struct ControlData {
     pub checksums: bool,
     /// In bytes, a power of two.
     pub wal_segment_size: u64,
+    pub wal_block_size: u64,
     /// The four (and `wal_level`) that must not be lower on a standby than on its primary.
     pub limits: Vec<(&'static str, u32)>,
 }
@@ -159,6 +161,7 @@ impl ControlData {
             wal_log_hints: get("wal_log_hints setting")? == "on",
             checksums: number("Data page checksum version")? > 0,
             wal_segment_size: number("Bytes per WAL segment")?.max(1),
+            wal_block_size: number("WAL block size")?.max(1),
             limits,
         })
     }
@@ -168,9 +171,42 @@ impl ControlData {
         self.state.starts_with("shut down")
     }
 
+    /// Where the WAL of a cleanly stopped primary ends: behind its shutdown checkpoint. `None` when it
+    /// did not stop cleanly as a primary, or its WAL is not there.
+    pub fn end_of_wal(&self, pgdata: &Path) -> Option<Lsn> {
+        if self.state != "shut down" {
+            return None;
+        }
+        let start = self.checkpoint.0;
+        let per_id = 0x1_0000_0000 / self.wal_segment_size;
+        let number = start / self.wal_segment_size;
+        let name = format!("{:08X}{:08X}{:08X}", self.timeline, number / per_id, number % per_id);
+        let mut file = std::fs::File::open(pgdata.join("pg_wal").join(name)).ok()?;
+        let mut length = [0; 4];
+        file.seek(SeekFrom::Start(start % self.wal_segment_size)).ok()?;
+        file.read_exact(&mut length).ok()?;
+        Some(Lsn(end_of_record(start, u64::from(u32::from_ne_bytes(length)), self.wal_segment_size, self.wal_block_size)))
+    }
+
     /// pg_rewind can work on it.
     pub fn can_rewind(&self) -> bool {
         self.wal_log_hints || self.checksums
+    }
+}
+
+/// Where a WAL record ends that begins at `start` and is `length` bytes long (its first field). Every
+/// page begins with a header: 24 bytes, 40 on the first page of a segment (xlog_internal.h); records
+/// are padded to multiples of eight.
+fn end_of_record(start: u64, length: u64, segment: u64, block: u64) -> u64 {
+    let (mut at, mut left) = (start, length);
+    loop {
+        let room = block - at % block;
+        if left <= room {
+            return (at + left).next_multiple_of(8);
+        }
+        left -= room;
+        at += room;
+        at += if at.is_multiple_of(segment) { 40 } else { 24 };
     }
 }
 
@@ -215,6 +251,19 @@ mod tests {
         assert_eq!((data.timeline, data.checksums, data.wal_log_hints), (1, false, false));
         assert!(data.is_clean() && !data.can_rewind());
         assert_eq!(data.limits[0], ("max_connections", 100));
+        assert_eq!((data.wal_segment_size, data.wal_block_size), (16 << 20, 8192));
         assert!(ControlData::parse("nothing").unwrap_err().to_string().contains("does not tell"));
+    }
+
+    #[test]
+    fn records_end_behind_the_page_headers_that_they_cross() {
+        let (segment, block) = (16 << 20, 8192);
+        assert_eq!(end_of_record(0x0156_F568, 114, segment, block), 0x0156_F5E0);
+        // 40 bytes on this page, 74 behind the header of the next.
+        assert_eq!(end_of_record(2 * 8192 - 40, 114, segment, block), 2 * 8192 + 24 + 80);
+        // The next page begins a segment.
+        assert_eq!(end_of_record((16 << 20) - 40, 114, segment, block), (16 << 20) + 40 + 80);
+        // It ends with the page.
+        assert_eq!(end_of_record(8192 - 120, 114, segment, block), 8192);
     }
 }

@@ -14,4 +14,5 @@ pub mod slots;
 pub mod sql;
 pub mod standby;
 pub mod start;
+pub mod sync;
 pub mod upstream;

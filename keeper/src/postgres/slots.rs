@@ -7,7 +7,7 @@ use failover::Lsn;
 use tracing::{debug, info, warn};
 
 use super::facts::STANDBY_PREFIX;
-use super::sql::{Sql, literal};
+use super::sql::{Ask, literal};
 use crate::error::Result;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -66,9 +66,9 @@ pub fn changes(slots: &[Slot], siblings: &[Sibling], primary: bool) -> Vec<Chang
     list
 }
 
-async fn ours(sql: &Sql) -> Result<Vec<Slot>> {
+async fn ours(sql: &impl Ask) -> Result<Vec<Slot>> {
     let rows = sql
-        .query(
+        .ask(
             "select slot_name, active, coalesce(restart_lsn, '0/0'), xmin is not null from pg_replication_slots \
              where slot_type = 'physical' and slot_name like 'pgautofailover\\_standby\\_%' order by 1",
             PATIENCE,
@@ -89,20 +89,20 @@ async fn ours(sql: &Sql) -> Result<Vec<Slot>> {
 }
 
 /// Brings the slots in line with the siblings. One slot that cannot be changed does not stop the others.
-pub async fn maintain(sql: &Sql, siblings: &[Sibling], primary: bool) -> Result<()> {
+pub async fn maintain(sql: &impl Ask, siblings: &[Sibling], primary: bool) -> Result<()> {
     for change in changes(&ours(sql).await?, siblings, primary) {
         let done = match &change {
             Change::Create(name) => {
-                sql.query(&format!("select pg_create_physical_replication_slot({}, true)", literal(name)), PATIENCE).await
+                sql.ask(&format!("select pg_create_physical_replication_slot({}, true)", literal(name)), PATIENCE).await
             }
             Change::Drop(name) => {
-                sql.query(&format!("select pg_drop_replication_slot({})", literal(name)), PATIENCE).await
+                sql.ask(&format!("select pg_drop_replication_slot({})", literal(name)), PATIENCE).await
             }
             Change::Advance(name, lsn) => {
                 // Not past what this node has itself: it could not serve from there.
                 let own = "case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end";
                 let to = format!("least('{lsn}'::pg_lsn, {own})");
-                sql.query(&format!("select pg_replication_slot_advance({}, {to})", literal(name)), PATIENCE).await
+                sql.ask(&format!("select pg_replication_slot_advance({}, {to})", literal(name)), PATIENCE).await
             }
         };
         match (done, &change) {
@@ -117,9 +117,9 @@ pub async fn maintain(sql: &Sql, siblings: &[Sibling], primary: bool) -> Result<
 }
 
 /// Drops every slot of ours that nobody uses: after a change from primary to standby they pin xmin.
-pub async fn drop_all(sql: &Sql) -> Result<()> {
+pub async fn drop_all(sql: &impl Ask) -> Result<()> {
     for slot in ours(sql).await?.iter().filter(|slot| !slot.active) {
-        sql.query(&format!("select pg_drop_replication_slot({})", literal(&slot.name)), PATIENCE).await?;
+        sql.ask(&format!("select pg_drop_replication_slot({})", literal(&slot.name)), PATIENCE).await?;
         info!("dropped the replication slot {}", slot.name);
     }
     Ok(())

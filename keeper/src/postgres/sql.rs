@@ -1,5 +1,7 @@
 //! The node's own connections to its PostgreSQL, over the Unix socket, every one with a deadline.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -88,6 +90,97 @@ impl From<SqlError> for KeeperError {
 pub struct Sql {
     client: Client,
     driver: JoinHandle<()>,
+    /// Queries whose answers were not awaited to the end: the connection is not to be used again.
+    unanswered: AtomicBool,
+}
+
+/// A connection that is kept from one step to the next: making one costs more than most questions.
+#[derive(Default)]
+pub struct Keep {
+    kept: Mutex<Option<Sql>>,
+}
+
+/// Borrowed from its [`Keep`], to which it goes back unless it is of no more use.
+pub struct Kept<'a> {
+    keep: &'a Keep,
+    sql: Option<Sql>,
+}
+
+impl Keep {
+    /// The kept connection, or a new one.
+    pub async fn connect(&self, server: &LocalServer, patience: Duration) -> std::result::Result<Kept<'_>, SqlError> {
+        let kept = self.slot().take().filter(Sql::is_usable);
+        let sql = match kept {
+            // The server may have gone a moment ago, or hang.
+            Some(sql) if sql.query("select", patience.min(Duration::from_millis(500))).await.is_ok() => sql,
+            _ => Sql::connect(server, patience).await?,
+        };
+        Ok(Kept { keep: self, sql: Some(sql) })
+    }
+
+    /// Is there a connection, and does it answer?
+    pub async fn answers(&self) -> bool {
+        let kept = self.slot().take().filter(Sql::is_usable);
+        let Some(sql) = kept else { return false };
+        let answers = sql.query("select", Duration::from_millis(500)).await.is_ok();
+        if answers {
+            *self.slot() = Some(sql);
+        }
+        answers
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<Sql>> {
+        // A poisoned lock means that another holder panicked; the slot is only ever replaced whole.
+        self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl Kept<'_> {
+    /// Out of the keep for good, for a query that takes long.
+    pub fn take(mut self) -> Option<Sql> {
+        self.sql.take()
+    }
+
+    pub async fn query(&self, sql: &str, patience: Duration) -> std::result::Result<Vec<SimpleQueryRow>, SqlError> {
+        match &self.sql {
+            Some(open) => open.query(sql, patience).await,
+            None => Err(SqlError::Unreachable("the connection was given away".to_string())),
+        }
+    }
+
+    pub async fn value(&self, sql: &str, patience: Duration) -> std::result::Result<Option<String>, SqlError> {
+        let rows = self.query(sql, patience).await?;
+        Ok(single(&rows))
+    }
+}
+
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
+        if let Some(sql) = self.sql.take().filter(Sql::is_usable) {
+            *self.keep.slot() = Some(sql);
+        }
+    }
+}
+
+/// What can be asked: a connection of one's own, or the kept one.
+pub trait Ask {
+    fn ask(
+        &self,
+        sql: &str,
+        patience: Duration,
+    ) -> impl Future<Output = std::result::Result<Vec<SimpleQueryRow>, SqlError>> + Send;
+}
+
+impl Ask for Sql {
+    async fn ask(&self, sql: &str, patience: Duration) -> std::result::Result<Vec<SimpleQueryRow>, SqlError> {
+        self.query(sql, patience).await
+    }
+}
+
+impl Ask for Kept<'_> {
+    async fn ask(&self, sql: &str, patience: Duration) -> std::result::Result<Vec<SimpleQueryRow>, SqlError> {
+        self.query(sql, patience).await
+    }
 }
 
 impl Drop for Sql {
@@ -118,7 +211,7 @@ impl Sql {
                 let driver = tokio::spawn(async move {
                     let _ = connection.await;
                 });
-                Ok(Sql { client, driver })
+                Ok(Sql { client, driver, unanswered: AtomicBool::new(false) })
             }
         }
     }
@@ -127,9 +220,17 @@ impl Sql {
         self.client.is_closed()
     }
 
+    fn is_usable(&self) -> bool {
+        !self.is_closed() && !self.unanswered.load(Ordering::Relaxed)
+    }
+
     /// Runs SQL by the simple protocol; the rows of its last statement that returns any.
     pub async fn query(&self, sql: &str, patience: Duration) -> std::result::Result<Vec<SimpleQueryRow>, SqlError> {
-        match timeout(patience, self.client.simple_query(sql)).await {
+        // Stays when the caller drops this future: what comes then answers nobody.
+        self.unanswered.store(true, Ordering::Relaxed);
+        let answer = timeout(patience, self.client.simple_query(sql)).await;
+        self.unanswered.store(answer.is_err(), Ordering::Relaxed);
+        match answer {
             Err(_) => {
                 // What comes later would answer a question that nobody asks any more.
                 self.driver.abort();
@@ -149,8 +250,12 @@ impl Sql {
     /// The only value of the only row; `None` when NULL or no row.
     pub async fn value(&self, sql: &str, patience: Duration) -> std::result::Result<Option<String>, SqlError> {
         let rows = self.query(sql, patience).await?;
-        Ok(rows.first().and_then(|row| row.try_get(0).ok().flatten().map(str::to_string)))
+        Ok(single(&rows))
     }
+}
+
+fn single(rows: &[SimpleQueryRow]) -> Option<String> {
+    rows.first().and_then(|row| row.try_get(0).ok().flatten().map(str::to_string))
 }
 
 fn classify(error: &tokio_postgres::Error) -> SqlError {

@@ -1,0 +1,162 @@
+//! The steps of a primary: promotion, and whom commits wait for.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use crate::error::{KeeperError, Result};
+use crate::orders::Orders;
+use crate::postgres::facts::{self, Facts};
+use crate::postgres::slots::{self, Sibling};
+use crate::postgres::{standby, sync};
+use crate::steps::{QUERY, Worker};
+
+/// How long standbys may take to have everything before the attempt counts as failed.
+const COVER: Duration = Duration::from_secs(4);
+
+impl Worker {
+    /// Out of recovery. The checkpoint that tells pg_rewind of the new timeline comes later: writes
+    /// need not wait for it.
+    pub(crate) async fn promote(&self) -> Result<()> {
+        let sql = self.sql().await?;
+        let before = Facts::ask(&sql, QUERY).await?;
+        if !before.in_recovery {
+            return Ok(());
+        }
+        info!("promoting PostgreSQL (timeline {}, {})", before.timeline, before.lsn);
+        sql.query("select pg_promote(false)", QUERY).await?;
+        while sql.value("select pg_is_in_recovery()", QUERY).await?.as_deref() != Some("f") {
+            sleep(Duration::from_millis(5)).await;
+        }
+        let after = Facts::ask(&sql, QUERY).await?;
+        if after.timeline <= before.timeline {
+            return Err(KeeperError::postgres(format!(
+                "PostgreSQL left recovery on timeline {} without a new one",
+                before.timeline
+            )));
+        }
+        info!("PostgreSQL is promoted: timeline {}, {}", after.timeline, after.lsn);
+        Ok(())
+    }
+
+    /// Beside everything else: pg_rewind on the other nodes waits for it.
+    pub(crate) async fn checkpoint_beside(&self) -> Result<()> {
+        let Some(sql) = self.sql().await?.take() else { return Ok(()) };
+        tokio::spawn(async move {
+            if let Err(error) = sql.query("checkpoint", Duration::from_secs(3600)).await {
+                warn!("the checkpoint after the promotion: {error}");
+            }
+        });
+        Ok(())
+    }
+
+    pub(crate) async fn forget_upstream(&self) -> Result<()> {
+        let sql = self.sql().await?;
+        if Facts::ask(&sql, QUERY).await?.in_recovery {
+            return Err(KeeperError::postgres("PostgreSQL is still in recovery"));
+        }
+        if standby::auto_conf_has_upstream(&self.config.pgdata)? {
+            for name in ["primary_conninfo", "primary_slot_name", "recovery_target_timeline"] {
+                sql.query(&format!("alter system reset {name}"), QUERY).await?;
+            }
+        }
+        standby::forget(&self.config.pgdata)?;
+        sql.query("select pg_reload_conf()", QUERY).await?;
+        Ok(())
+    }
+
+    /// Before a promotion: commits wait for whom our monitors say, or else for any sibling.
+    pub(crate) async fn hold_commits(&self) -> Result<()> {
+        if let Some(orders) = self.orders().filter(|orders| orders.sync_version != 0) {
+            return self.set_sync_names(&orders.sync_names).await;
+        }
+        let mut siblings = self.known_siblings();
+        if siblings.is_empty() {
+            siblings = self.monitor.get_other_nodes(self.node_id).await?;
+        }
+        let names: Vec<String> = siblings.iter().map(|node| slots::name_of(node.id)).collect();
+        match names.is_empty() {
+            true => Ok(()),
+            false => self.set_sync_names(&format!("ANY 1 ({})", names.join(", "))).await,
+        }
+    }
+
+    /// Commits wait for as many as the names say when this returns.
+    pub(crate) async fn set_sync_names(&self, names: &str) -> Result<()> {
+        sync::apply(&self.config, &self.sql().await?, names).await.map(drop)
+    }
+
+    /// What our monitors said with their last answer, or what a stock monitor is asked for: asked only
+    /// while some node is meant to take writes, as a stock 2.0 monitor crashes (SIGSEGV, all its
+    /// connections lost) on this call when there is none.
+    async fn sync_names(&self) -> Result<(i64, String)> {
+        if let Some(Orders { sync_version, sync_names, .. }) = self.orders().filter(|orders| orders.sync_version != 0) {
+            return Ok((sync_version, sync_names));
+        }
+        let rows = self.monitor.current_state(&self.config.formation, Some(self.group)).await?;
+        if !rows.iter().any(|row| row.goal.is_writable()) {
+            return Err(KeeperError::monitor("no node of the group is meant to take writes"));
+        }
+        Ok((0, self.monitor.synchronous_standby_names(&self.config.formation, self.group).await?))
+    }
+
+    pub(crate) async fn take_sync_names(&self) -> Result<()> {
+        let (_, names) = self.sync_names().await?;
+        self.set_sync_names(&names).await
+    }
+
+    /// The names that our monitors ordered are in effect, and cover all that was written before: the
+    /// next report confirms them.
+    pub(crate) async fn confirm_sync_names(&self) -> Result<()> {
+        let Some(orders) = self.orders().filter(|orders| orders.sync_version != 0) else { return Ok(()) };
+        let sql = self.sql().await?;
+        sync::apply(&self.config, &sql, &orders.sync_names).await?;
+        sync::cover(&sql, &orders.sync_names, COVER).await?;
+        let mut shared = self.shared();
+        shared.confirmed = shared.confirmed.max(orders.sync_version);
+        Ok(())
+    }
+
+    /// From "commits wait for nobody" to "commits wait": the standbys must first have everything that
+    /// was acknowledged before.
+    pub(crate) async fn await_sync_standby(&self) -> Result<()> {
+        let (version, names) = self.sync_names().await?;
+        if version != 0 {
+            return self.confirm_sync_names().await;
+        }
+        self.set_sync_names(&names).await?;
+        // A stock monitor wants the state as soon as one standby is there.
+        let needed = facts::required_sync(&names).min(1);
+        let one = names.replacen(&format!(" {} (", facts::required_sync(&names)), &format!(" {needed} ("), 1);
+        sync::cover(&self.sql().await?, &one, COVER).await.map(drop)
+    }
+
+    pub(crate) async fn set_read_only(&self, on: bool) -> Result<()> {
+        let sql = self.sql().await?;
+        if facts::is_read_only_by_default(&sql, QUERY).await? == on {
+            return Ok(());
+        }
+        let statement = match on {
+            true => "alter system set default_transaction_read_only to on",
+            false => "alter system reset default_transaction_read_only",
+        };
+        sql.query(statement, QUERY).await?;
+        sql.query("select pg_reload_conf()", QUERY).await?;
+        Ok(())
+    }
+
+    /// Asks for the group's other nodes and brings slots and HBA lines in line with them.
+    pub(crate) async fn maintain_siblings(&self) -> Result<()> {
+        let nodes = self.monitor.get_other_nodes(self.node_id).await?;
+        self.shared().siblings.clone_from(&nodes);
+        let sql = self.sql().await?;
+        let in_recovery = sql.value("select pg_is_in_recovery()", QUERY).await?.as_deref() != Some("f");
+        if self.install_hba()? {
+            info!("pg_hba.conf: the lines of the group's nodes have changed");
+            sql.query("select pg_reload_conf()", QUERY).await?;
+        }
+        let siblings: Vec<Sibling> = nodes.iter().map(|n| Sibling { id: n.id, lsn: n.lsn }).collect();
+        slots::maintain(&sql, &siblings, !in_recovery).await
+    }
+}

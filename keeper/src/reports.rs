@@ -1,0 +1,287 @@
+//! What the keeper tells the monitors, and what it takes from their answer.
+
+use std::path::Path;
+use std::time::Duration;
+
+use failover::extended::HistoryLine;
+use failover::{Extended, Lsn, NodeState, PostgresEnd, UpstreamView};
+use monitor_client::{Answer, CallError, NodeActiveReport, NodeAssignment, Report};
+use tokio::time::Instant;
+use tracing::{debug, error, info, warn};
+
+use crate::boottime::BootTime;
+use crate::error::Result;
+use crate::keeper::{Keeper, TICK, has_final_position, unix_now};
+use crate::observe::Seen;
+use crate::orders::{Orders, Seal};
+use crate::postgres::facts::Facts;
+use crate::postgres::upstream::parse_history;
+use crate::transitions::{self, Wanted};
+
+/// What the monitors understand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// Not tried yet, or not since contact was lost.
+    Unknown,
+    /// Reports with epochs, seals and confirmed configurations.
+    Ours,
+    /// Upstream's reports only.
+    Stock,
+}
+
+/// What an answer says, of whichever dialect.
+struct Heard {
+    goal: NodeAssignment,
+    ours: Option<Answer>,
+}
+
+/// A stock monitor has no such schema, or no such function in it.
+fn is_unknown_to_stock(error: &CallError) -> bool {
+    matches!(error.code(), Some("3F000" | "42883"))
+}
+
+impl Keeper {
+    /// Reports, and goes on looking, renewing and judging while monitors that are cut off use up their
+    /// time: neither the guardian nor the partition rule waits for them.
+    async fn ask_monitors(&mut self, report: Report) -> std::result::Result<Heard, CallError> {
+        let monitor = self.worker.monitor.clone();
+        let dialect = self.dialect;
+        let call = async move {
+            if dialect != Dialect::Stock {
+                match monitor.report(&report).await {
+                    Err(error) if is_unknown_to_stock(&error) => {}
+                    answer => return answer.map(|answer| Heard { goal: answer.assignment.clone(), ours: Some(answer) }),
+                }
+            }
+            monitor.node_active(&report.report).await.map(|goal| Heard { goal, ours: None })
+        };
+        tokio::pin!(call);
+        loop {
+            tokio::select! {
+                answer = &mut call => return answer,
+                _ = tokio::time::sleep(TICK) => {
+                    self.look().await;
+                    self.judge_partition();
+                    self.renew_lease().await;
+                }
+            }
+        }
+    }
+
+    /// Only a primary is given time to come back before the monitors hear that it is down.
+    fn runs_officially(&self, seen: &Seen) -> bool {
+        if seen.facts.is_some() {
+            return true;
+        }
+        let timeouts = &self.worker.config.timeouts;
+        match self.down {
+            Some((since, attempts)) if self.state.current == NodeState::Primary => {
+                attempts <= timeouts.postgresql_restart_failure_max_retries
+                    && since.elapsed() < timeouts.postgresql_restart_failure
+                    && self.state.assigned == NodeState::Primary
+            }
+            _ => false,
+        }
+    }
+
+    fn build(&mut self, seen: &Seen) -> Report {
+        let facts = seen.facts.as_ref();
+        let (seal, confirmed) = {
+            let shared = self.worker.shared();
+            (shared.seal.filter(|_| has_final_position(self.state.current)), shared.confirmed)
+        };
+        let runs = self.runs_officially(seen);
+        let position = match (seal, facts) {
+            (Some(seal), _) => seal,
+            (None, Some(facts)) => Seal { timeline: facts.timeline, lsn: facts.lsn },
+            (None, None) => Seal { timeline: 0, lsn: Lsn::ZERO },
+        };
+        let primary = facts.filter(|facts| !facts.in_recovery);
+        let report = NodeActiveReport {
+            formation: self.worker.config.formation.clone(),
+            id: self.state.node_id,
+            group: self.state.group,
+            state: self.state.current,
+            pg_is_running: runs,
+            timeline: position.timeline as i32,
+            lsn: position.lsn,
+            sync_state: primary.map_or(String::new(), |facts| facts.sync_state.clone()),
+        };
+        let extended = Extended {
+            epoch: self.state.epoch as i64,
+            sync_version: match primary {
+                Some(_) if self.state.current.is_writable() => confirmed,
+                _ => 0,
+            },
+            sealed: seal.is_some(),
+            upstream: self.upstream_view(facts),
+            postgres_end: self.postgres_end(seen, seal, runs),
+            timeline_history: self.history(position.timeline),
+            standbys_streaming: primary.map_or(-1, |_| self.replies.fresh(BootTime::now()) as i32),
+        };
+        Report { report, extended }
+    }
+
+    /// A standby that should stream tells how its upstream looks from here.
+    fn upstream_view(&self, facts: Option<&Facts>) -> UpstreamView {
+        match facts.filter(|facts| facts.in_recovery && self.must_stream()) {
+            None => UpstreamView::Unknown,
+            Some(facts) if facts.upstream.is_none() => UpstreamView::Gone,
+            Some(facts) if facts.upstream_silent => UpstreamView::Silent,
+            Some(_) => UpstreamView::Streaming,
+        }
+    }
+
+    /// Of a PostgreSQL that is down for good, or until somebody decides.
+    fn postgres_end(&self, seen: &Seen, seal: Option<Seal>, runs: bool) -> PostgresEnd {
+        if seen.postmaster.is_some() || runs {
+            return PostgresEnd::None;
+        }
+        match transitions::wanted(self.state.current) {
+            Wanted::Stopped if seal.is_some() => PostgresEnd::Clean,
+            Wanted::Stopped | Wanted::Primary => PostgresEnd::Crashed,
+            _ => PostgresEnd::None,
+        }
+    }
+
+    /// The forks of the present timeline, told once per timeline.
+    fn history(&mut self, timeline: u32) -> Vec<HistoryLine> {
+        if timeline <= 1 || timeline == self.told_history {
+            return Vec::new();
+        }
+        let path = self.worker.config.pgdata.join("pg_wal").join(format!("{timeline:08X}.history"));
+        history_of(&path, timeline)
+    }
+
+    pub(crate) async fn report(&mut self, seen: &Seen) -> Result<()> {
+        let report = self.build(seen);
+        let told = report.extended.timeline_history.last().map(|line| line.timeline as u32);
+        let sent = BootTime::now();
+        let began = Instant::now();
+        match self.ask_monitors(report).await {
+            Ok(heard) => {
+                if began.elapsed() > Duration::from_millis(100) {
+                    debug!("the report took {} ms", began.elapsed().as_millis());
+                }
+                self.contacts.monitor = sent;
+                if !self.in_contact && self.told_of_silence.take().is_some() {
+                    info!("the monitors answer again");
+                }
+                self.in_contact = true;
+                self.state.last_monitor_contact = unix_now();
+                self.dialect = if heard.ours.is_some() { Dialect::Ours } else { Dialect::Stock };
+                if let Some(told) = told {
+                    self.told_history = told;
+                }
+                self.take_answer(heard, sent)
+            }
+            Err(error) => {
+                self.in_contact = false;
+                // Whoever answers next may be another one.
+                self.dialect = Dialect::Unknown;
+                self.on_silence(&error);
+                Ok(())
+            }
+        }
+    }
+
+    fn on_silence(&mut self, error: &CallError) {
+        if self.told_of_silence.is_some_and(|at| at.elapsed() < Duration::from_secs(30)) {
+            return;
+        }
+        self.told_of_silence = Some(Instant::now());
+        match error.code() {
+            Some("42704") => error!(
+                "the monitors do not know node {} (any more): {error}. It was dropped by force, or the monitors were \
+                 made anew; remove {} and create the node again to have it back",
+                self.state.node_id,
+                self.worker.paths.state.display()
+            ),
+            Some(_) => warn!("the monitors refuse the report: {error}"),
+            None => warn!("no monitor answers: {error}"),
+        }
+    }
+
+    fn take_answer(&mut self, heard: Heard, sent: BootTime) -> Result<()> {
+        let Some(answer) = heard.ours else {
+            self.grant = None;
+            self.worker.shared().orders = None;
+            return self.take_goal(heard.goal.state, self.state.epoch);
+        };
+        let epoch = answer.epoch.max(0) as u64;
+        if epoch < self.state.epoch {
+            warn!(
+                "the monitors answered with epoch {epoch}, and {} was heard of already: this answer is not acted on",
+                self.state.epoch
+            );
+            return Ok(());
+        }
+        if answer.want_history {
+            self.told_history = 0;
+        }
+        self.take_goal(heard.goal.state, epoch)?;
+        if self.state.epoch != epoch || self.state.assigned != heard.goal.state {
+            // Not on disk, so not acted on.
+            return Ok(());
+        }
+        if answer.lease_ms > 0 {
+            self.grant = Some(sent.plus(Duration::from_millis(u64::from(answer.lease_ms))));
+        } else if !self.state.current.is_writable() {
+            self.grant = None;
+        }
+        self.worker.shared().orders = Some(Orders::of(&answer));
+        Ok(())
+    }
+
+    /// Goal and epoch are on disk before anything is done about them.
+    fn take_goal(&mut self, goal: NodeState, epoch: u64) -> Result<()> {
+        if goal == self.state.assigned && epoch == self.state.epoch {
+            return Ok(());
+        }
+        let before = (self.state.assigned, self.state.epoch);
+        (self.state.assigned, self.state.epoch) = (goal, epoch);
+        if let Err(error) = self.state.save(&self.worker.paths.state) {
+            error!("{error}; the goal {goal} is not acted on before it is on disk");
+            (self.state.assigned, self.state.epoch) = before;
+            return Ok(());
+        }
+        if goal != before.0 {
+            info!("told to be {goal} (now {}, epoch {epoch})", self.state.current);
+            self.backoff.reset();
+        }
+        Ok(())
+    }
+}
+
+/// The forks in a history file: each line names a timeline that ended, and where; the next line's
+/// timeline, or the file's own, began there.
+fn history_of(path: &Path, timeline: u32) -> Vec<HistoryLine> {
+    let text = crate::files::read_text(path).ok().flatten().unwrap_or_default();
+    let ended = parse_history(&text);
+    let children = ended.iter().skip(1).map(|line| line.timeline).chain([timeline]);
+    ended
+        .iter()
+        .zip(children)
+        .map(|(line, child)| HistoryLine {
+            timeline: child as i32,
+            parent: line.timeline as i32,
+            switchpoint: line.switch,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forks_of_a_history_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("00000005.history");
+        std::fs::write(&path, "1\t0/3000148\tno recovery target specified\n\n3\t0/5000000\tx\n").unwrap();
+        let forks: Vec<(i32, i32, u64)> =
+            history_of(&path, 5).iter().map(|line| (line.timeline, line.parent, line.switchpoint.0)).collect();
+        assert_eq!(forks, [(3, 1, 0x300_0148), (5, 3, 0x500_0000)]);
+        assert!(history_of(&dir.path().join("none"), 2).is_empty());
+    }
+}
