@@ -20,7 +20,9 @@ use crate::job::{Backoff, Job, Kind};
 use crate::observe::{Observer, Seen};
 use crate::orders::Shared;
 use crate::paths::Paths;
+use crate::postgres::facts::Facts;
 use crate::postgres::sql::Keep;
+use crate::postgres::standby::{self, Upstream};
 use crate::postgres::start;
 use crate::reports::Dialect;
 use crate::signals::{Signals, Wish};
@@ -66,8 +68,6 @@ pub struct Keeper {
     settled: BootTime,
     /// The process that receives WAL: its end is news for the monitors.
     pub(crate) walreceiver: Option<(i32, oneshot::Receiver<()>)>,
-    /// The checkpoint ahead of a switchover was begun.
-    checkpointed: bool,
     /// The final position of a stopped PostgreSQL was looked for.
     end_sought: bool,
     pub(crate) dialect: Dialect,
@@ -143,7 +143,6 @@ impl Keeper {
             seen_at: BootTime(0),
             settled: BootTime(0),
             walreceiver: None,
-            checkpointed: false,
             end_sought: false,
             dialect: Dialect::Unknown,
             told_history: 0,
@@ -404,6 +403,12 @@ impl Keeper {
             return Ok(());
         };
         if wanted == Wanted::Standby && self.must_stream() {
+            if let Some(primary) = self.other_upstream(facts)? {
+                info!("node {} is the primary now", primary.id);
+                let worker = self.worker.clone();
+                self.job = Some(Job::start(Kind::Upkeep("follow"), async move { worker.follow().await }));
+                return Ok(());
+            }
             let fed = facts.in_recovery && facts.upstream.is_some();
             let since = *self.unfed_since.get_or_insert_with(Instant::now);
             if fed {
@@ -443,16 +448,21 @@ impl Keeper {
         if self.state.current.is_writable() && orders.sync_version > confirmed {
             self.job =
                 Some(Job::start(Kind::Upkeep("synchronous names"), async move { worker.confirm_sync_names().await }));
-        } else if orders.checkpoint_now && !self.checkpointed && transitions::wanted(self.state.current) == Wanted::Primary {
-            self.upkeep("checkpoint ahead of a switchover", &[Step::CheckpointBeside]);
         } else if self.state.current == NodeState::ReportLsn && !sealed {
             self.job = Some(Job::start(Kind::Upkeep("seal"), async move { worker.renew_seal().await }));
         } else {
-            self.checkpointed &= orders.checkpoint_now;
             return false;
         }
-        self.checkpointed = orders.checkpoint_now;
         true
+    }
+
+    /// The primary that monitors of ours name, when this standby is set up to follow another one: a
+    /// switchover leaves the standbys that are not promoted in their state.
+    fn other_upstream(&self, facts: &Facts) -> Result<Option<Upstream>> {
+        let Some(primary) = self.worker.orders().and_then(|orders| orders.primary) else { return Ok(None) };
+        let follows = facts.upstream.as_deref() == Some(format!("{}:{}", primary.host, primary.port).as_str())
+            || standby::follows(&self.worker.config, &primary, self.state.node_id)?;
+        Ok(Some(primary).filter(|_| facts.in_recovery && !follows))
     }
 
     pub(crate) fn must_stream(&self) -> bool {
@@ -532,10 +542,16 @@ impl Keeper {
     }
 }
 
+/// States of a former primary that was stopped.
+pub(crate) fn is_stopped_for_good(state: NodeState) -> bool {
+    use NodeState::*;
+    matches!(state, Draining | Demoted | DemoteTimeout | PrepareMaintenance)
+}
+
 /// States in which a node's WAL ends where it ends.
 pub(crate) fn has_final_position(state: NodeState) -> bool {
     use NodeState::*;
-    matches!(state, ReportLsn | JoinSecondary | Draining | Demoted | DemoteTimeout)
+    is_stopped_for_good(state) || matches!(state, ReportLsn | FastForward | PreparePromotion | JoinSecondary)
 }
 
 pub(crate) fn unix_now() -> i64 {

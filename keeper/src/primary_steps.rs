@@ -9,11 +9,14 @@ use crate::error::{KeeperError, Result};
 use crate::orders::Orders;
 use crate::postgres::facts::{self, Facts};
 use crate::postgres::slots::{self, Sibling};
-use crate::postgres::{standby, sync};
+use crate::postgres::{standby, start, sync};
 use crate::steps::{QUERY, Worker};
 
 /// How long standbys may take to have everything before the attempt counts as failed.
 const COVER: Duration = Duration::from_secs(4);
+
+/// Less than the monitors wait for a primary to stop (`primary_demote_timeout`, 30 s).
+const AHEAD: Duration = Duration::from_secs(10);
 
 impl Worker {
     /// Out of recovery. The checkpoint that tells pg_rewind of the new timeline comes later: writes
@@ -37,6 +40,24 @@ impl Worker {
             )));
         }
         info!("PostgreSQL is promoted: timeline {}, {}", after.timeline, after.lsn);
+        Ok(())
+    }
+
+    /// Clients go on writing meanwhile; what they write then is all that the shutdown checkpoint has to
+    /// do. One that takes long is left running: a stop with more to do is better than none.
+    pub(crate) async fn checkpoint_ahead(&self) -> Result<()> {
+        if !self.orders().is_some_and(|orders| orders.checkpoint_now)
+            || start::postmaster(&self.config, &self.guardian).await?.is_none()
+        {
+            return Ok(());
+        }
+        let sql = self.sql().await?.take();
+        if let Some(Err(error)) = match &sql {
+            Some(sql) => Some(sql.query("checkpoint", AHEAD).await),
+            None => None,
+        } {
+            warn!("the checkpoint ahead of the switchover: {error}");
+        }
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::boottime::BootTime;
 use crate::error::Result;
-use crate::keeper::{Keeper, TICK, has_final_position, unix_now};
+use crate::keeper::{Keeper, TICK, has_final_position, is_stopped_for_good, unix_now};
 use crate::observe::Seen;
 use crate::orders::{Orders, Seal};
 use crate::postgres::facts::Facts;
@@ -86,9 +86,12 @@ impl Keeper {
 
     fn build(&mut self, seen: &Seen) -> Report {
         let facts = seen.facts.as_ref();
+        let state = self.state.current;
+        // Somebody may start by hand what the keeper stopped.
+        let is_final = has_final_position(state) && (seen.postmaster.is_none() || !is_stopped_for_good(state));
         let (seal, confirmed) = {
             let shared = self.worker.shared();
-            (shared.seal.filter(|_| has_final_position(self.state.current)), shared.confirmed)
+            (shared.seal.filter(|_| is_final), shared.confirmed)
         };
         let runs = self.runs_officially(seen);
         let position = match (seal, facts) {
@@ -138,7 +141,7 @@ impl Keeper {
             return PostgresEnd::None;
         }
         match transitions::wanted(self.state.current) {
-            Wanted::Stopped if seal.is_some() => PostgresEnd::Clean,
+            _ if seal.is_some() && is_stopped_for_good(self.state.current) => PostgresEnd::Clean,
             Wanted::Stopped | Wanted::Primary => PostgresEnd::Crashed,
             _ => PostgresEnd::None,
         }

@@ -377,6 +377,7 @@ impl Worker {
 
     /// What the most advanced standby has, and no more.
     pub(crate) async fn fetch_wal(&self) -> Result<()> {
+        self.shared().seal = None;
         let node = self.monitor.get_most_advanced_standby(&self.config.formation, self.group).await?;
         let Some(node) = node.filter(|node| node.id != self.node_id) else {
             info!("no other standby has more WAL than this node");

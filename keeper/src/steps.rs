@@ -109,6 +109,7 @@ impl Worker {
                 }
                 Ok(())
             }
+            Step::CheckpointAhead => self.checkpoint_ahead().await,
             Step::Promote => self.promote().await,
             Step::CheckpointBeside => self.checkpoint_beside().await,
             Step::ForgetUpstream => self.forget_upstream().await,
@@ -162,11 +163,13 @@ impl Worker {
         self.find_end().await
     }
 
-    /// The final position of a PostgreSQL that is stopped, if it has one.
+    /// The final position of a PostgreSQL that is stopped, if it has one: none without its files.
     pub(crate) async fn find_end(&self) -> Result<()> {
-        let control = self.installation()?.control_data(&self.config.pgdata).await?;
-        let end = control.end_of_wal(&self.config.pgdata);
-        self.shared().seal = end.map(|lsn| Seal { timeline: control.timeline, lsn });
+        let control = self.installation()?.control_data(&self.config.pgdata).await;
+        let end = control.ok().and_then(|control| {
+            Some(Seal { timeline: control.timeline, lsn: control.end_of_wal(&self.config.pgdata)? })
+        });
+        self.shared().seal = end;
         Ok(())
     }
 

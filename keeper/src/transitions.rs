@@ -27,6 +27,8 @@ pub enum Step {
     Fence,
     /// CHECKPOINT, so that the stop that follows is short.
     Checkpoint,
+    /// The same when the monitors ask for it, as ahead of a switchover; not for long.
+    CheckpointAhead,
     /// Out of recovery, on a timeline of its own.
     Promote,
     /// A checkpoint on that timeline, which pg_rewind on other nodes waits for; nothing waits here.
@@ -106,7 +108,7 @@ pub const TABLE: &[Row] = &[
         &[Start, ClearSyncNames, Promote, ForgetUpstream, ReadWrite, CheckpointBeside, Siblings],
     ),
     // A primary goes.
-    row(Draining, &[Primary, JoinPrimary, ApplySettings], &[Stop]),
+    row(Draining, &[Primary, JoinPrimary, ApplySettings], &[CheckpointAhead, Stop]),
     row(DemoteTimeout, &[Primary, JoinPrimary, ApplySettings, Draining], &[Stop]),
     row(Demoted, &[Primary, JoinPrimary, ApplySettings, WaitPrimary, Draining, DemoteTimeout], &[Stop]),
     row(PrepareMaintenance, &[Primary], &[Checkpoint, Stop]),

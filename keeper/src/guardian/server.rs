@@ -111,6 +111,9 @@ pub fn run(pgdata: &Path, home: &Path) -> Result<()> {
     };
     while !guardian.quit {
         guardian.wait(&listener, &timer)?;
+        // Before anybody is heard: a keeper that was stopped together with this process must not renew
+        // a lease that is over.
+        guardian.watch();
         guardian.accept(&listener);
         guardian.read_clients();
         guardian.watch();

@@ -78,6 +78,12 @@ pub fn follow(config: &Config, upstream: Option<&Upstream>, node_id: i64) -> Res
     Ok(true)
 }
 
+/// Does the standby file name this upstream?
+pub fn follows(config: &Config, upstream: &Upstream, node_id: i64) -> Result<bool> {
+    let text = files::read_text(&config.pgdata.join(STANDBY_FILE))?;
+    Ok(text.is_some_and(|text| text == render(config, Some(upstream), node_id)))
+}
+
 /// Makes the next start a standby's.
 pub fn signal(pgdata: &Path) -> Result<()> {
     let path = pgdata.join("standby.signal");
