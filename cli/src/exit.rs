@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use monitor_client::CallError;
 use tracing::{error, info};
 
+use crate::program;
+
 /// pg_autoctl's exit codes, as scripts know them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
@@ -20,6 +22,8 @@ pub enum Status {
     Keeper = 8,
     Reload = 9,
     Internal = 12,
+    /// By a signal, as shells count it.
+    Interrupted = 130,
     /// The node was dropped: a service manager must not start it again.
     Dropped = 121,
     /// Nor before an operator has done something.
@@ -58,12 +62,17 @@ impl CliError {
     }
 
     pub fn report(&self) {
-        for line in self.text.lines() {
+        for line in program::renamed(&self.text).lines() {
             error!("{line}");
         }
         if let Some(hint) = &self.hint {
-            info!("hint: {hint}");
+            info!("hint: {}", program::renamed(hint));
         }
+    }
+
+    /// What failed, without what to do about it.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 }
 
@@ -80,7 +89,14 @@ impl From<CallError> for CliError {
                 CliError::new(Status::Monitor, error.to_string()).hint(hint)
             }
             CallError::Server(server) => {
-                let mut text = format!("the monitor refused: {}", server.message);
+                let mut text = match server.is_transient() {
+                    true => format!(
+                        "no monitor could do it, the last one said after {} s: {}",
+                        program::running_seconds(),
+                        server.message
+                    ),
+                    false => format!("the monitor refused: {}", server.message),
+                };
                 if let Some(detail) = &server.detail {
                     text.push_str(&format!("\n  detail: {detail}"));
                 }
@@ -91,7 +107,7 @@ impl From<CallError> for CliError {
                     None => cli,
                 }
             }
-            _ => CliError::new(Status::Monitor, error.to_string()),
+            _ => CliError::new(Status::Monitor, format!("{error}; gave up after {} s", program::running_seconds())),
         };
         match unknown {
             true => cli.hint("it is not known whether this took effect: look at `pgquorum show state` before repeating it"),

@@ -39,7 +39,15 @@ impl Located {
         asked.clone().or_else(|| self.formation.clone()).unwrap_or_else(|| "default".to_string())
     }
 
+    /// A client with one deadline for everything that the command asks.
     pub fn client(&self) -> MonitorClient {
+        let client = self.lasting_client();
+        client.set_deadline(Some(tokio::time::Instant::now() + client.patience()));
+        client
+    }
+
+    /// A client of a command that goes on until it is told to stop: each call has a deadline of its own.
+    pub fn lasting_client(&self) -> MonitorClient {
         let patience = env::var("PGCONNECT_TIMEOUT")
             .ok()
             .and_then(|text| text.parse::<u64>().ok())
@@ -50,11 +58,37 @@ impl Located {
     }
 }
 
+/// What nearly every command that asks the monitors needs.
+pub struct Operator {
+    pub located: Located,
+    pub client: MonitorClient,
+    pub formation: String,
+}
+
+impl Operator {
+    pub fn new(monitor: &MonitorArgs, formation: &Option<String>) -> Result<Operator, CliError> {
+        let located = monitors(monitor)?;
+        let (formation, client) = (located.formation(formation), located.client());
+        Ok(Operator { located, client, formation })
+    }
+
+    /// The group asked for, or that of the data directory.
+    pub fn group(&self, asked: Option<i32>) -> Option<i32> {
+        asked.or(self.located.group)
+    }
+
+    /// The node asked for, that of the data directory, or that of the environment.
+    pub fn node_name(&self, asked: &Option<String>) -> Option<String> {
+        let from_env = || env::var("PG_AUTOCTL_NODE_NAME").ok().filter(|name| !name.is_empty());
+        asked.clone().or_else(|| self.located.node.clone()).or_else(from_env)
+    }
+}
+
 /// Options win over the environment, and a named monitor wins over a data directory.
 pub fn monitors(args: &MonitorArgs) -> Result<Located, CliError> {
     let mut located = if let Some(uri) = &args.monitor {
         from_uri(uri, "--monitor")?
-    } else if let Some(pgdata) = &args.pgdata {
+    } else if let Some(pgdata) = &args.data.pgdata {
         from_data_dir(pgdata)?
     } else if let Some(uri) = env::var("PG_AUTOCTL_MONITOR").ok().filter(|uri| !uri.is_empty()) {
         from_uri(&uri, "PG_AUTOCTL_MONITOR")?

@@ -3,17 +3,21 @@
 use std::fmt;
 
 use jiff::Zoned;
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::registry::LookupSpan;
 
+use monitor_client::MOVED;
+
 use crate::args::{Cli, Verb};
+use crate::program;
 
 /// Time, process, level, text. A service adds the date and milliseconds.
 struct Line {
     service: bool,
+    colours: bool,
 }
 
 impl<S, N> FormatEvent<S, N> for Line
@@ -28,7 +32,17 @@ where
         } else {
             now.strftime("%H:%M:%S")
         };
-        write!(out, "{time} {} {:5} ", std::process::id(), event.metadata().level().as_str())?;
+        let level = event.metadata().level();
+        // The word says it already: colour only makes it quicker to find.
+        let colour = match *level {
+            Level::ERROR => "\x1b[31m",
+            Level::WARN => "\x1b[33m",
+            _ => "",
+        };
+        match self.colours && !colour.is_empty() {
+            true => write!(out, "{time} {} {colour}{:5}\x1b[0m ", std::process::id(), level.as_str())?,
+            false => write!(out, "{time} {} {:5} ", std::process::id(), level.as_str())?,
+        }
         ctx.format_fields(out.by_ref(), event)?;
         writeln!(out)
     }
@@ -42,20 +56,22 @@ pub fn start(cli: &Cli) {
         (false, 1) => "debug",
         (false, _) => "trace",
     };
-    let usual = format!("{level},openraft=warn,sled=warn,tokio_postgres=warn");
-    let filter = std::env::var("PGQUORUM_LOG")
-        .ok()
-        .and_then(|text| EnvFilter::try_new(text).ok())
-        .unwrap_or_else(|| EnvFilter::new(usual));
     let service = match &cli.verb {
         Verb::Run(_) => true,
         Verb::Create(verb) => verb.runs(),
         _ => false,
     };
+    // A keeper moves from monitor to monitor all the time, and tells in words of its own.
+    let moved = if service { "off" } else { level };
+    let usual = format!("{level},openraft=warn,sled=warn,tokio_postgres=warn,{MOVED}={moved}");
+    let filter = std::env::var("PGQUORUM_LOG")
+        .ok()
+        .and_then(|text| EnvFilter::try_new(text).ok())
+        .unwrap_or_else(|| EnvFilter::new(usual));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(false)
-        .event_format(Line { service })
+        .event_format(Line { service, colours: program::colours_stderr() })
         .init();
 }

@@ -4,8 +4,8 @@ mod args;
 mod exit;
 mod locate;
 mod logging;
-mod node_args;
 mod output;
+mod program;
 mod server;
 mod table;
 mod verbs;
@@ -13,7 +13,7 @@ mod wait;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::FromArgMatches;
 use clap::error::ErrorKind;
 
 use crate::args::{Cli, Verb};
@@ -30,7 +30,11 @@ fn main() -> ExitCode {
             }
         };
     }
-    let cli = match Cli::try_parse() {
+    program::start();
+    let parsed = verbs::help::command()
+        .try_get_matches()
+        .and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
             // Printing fails only when the stream is gone: then nobody reads it anyway.
@@ -62,14 +66,22 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Verb::Set(verb) => verbs::settings::set(verb),
         Verb::Perform(verb) => verbs::perform::run(verb),
         Verb::Config(verb) => verbs::node::config(verb),
+        Verb::Explain(args) => verbs::explain::run(&args),
+        Verb::Simulate(args) => verbs::simulate::run(&args),
+        Verb::Demo(args) => verbs::demo::run(&args),
+        Verb::Watch(args) => verbs::watch::run(&args),
+        Verb::Inspect(verb) => verbs::inspect::run(verb),
+        Verb::Help(args) => verbs::help::run(&args),
         Verb::Run(args) if verbs::node::is_node(&args.data) => verbs::node::run(&args),
         Verb::Stop(args) if verbs::node::is_node(&args.data) => verbs::node::stop(&args),
-        Verb::Reload(args) if verbs::node::is_node(&args) => verbs::node::reload(&args),
+        Verb::Reload(args) if verbs::node::is_node(&args.data) => verbs::node::reload(&args.data),
         Verb::Status(args) if verbs::node::is_node(&args.data) => verbs::node::status(&args),
         Verb::Run(args) => verbs::service::run(&args),
         Verb::Stop(args) => verbs::service::stop(&args),
-        Verb::Reload(args) => verbs::service::reload(&args),
+        Verb::Reload(args) => verbs::service::reload(&args.data),
         Verb::Status(args) => verbs::service::status(&args),
         Verb::Version(args) => verbs::version::run(&args),
+        Verb::Activate(_) => verbs::later::citus("activate"),
+        Verb::Accept(_) => verbs::later::accept_timeline(),
     }
 }

@@ -6,6 +6,7 @@ use failover::NodeState;
 use jiff::Zoned;
 use monitor_client::{Heard, MonitorClient, NodeRow, StateNotification, StateStream};
 use tokio::time::Instant;
+use tracing::info;
 
 use crate::exit::{CliError, Status};
 use crate::output;
@@ -14,11 +15,23 @@ use crate::table::{Column, Layout};
 /// The tables are read at least this often: a notification may be missed.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
+/// Silence this long is broken by a line about who is awaited.
+const TELL_EVERY: Duration = Duration::from_secs(5);
+
 /// What a group looks like to the one who waits.
 pub enum Wanted {
     Done,
     /// Not yet; says what is missing.
     Missing(String),
+}
+
+/// Where the changes are printed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Print {
+    /// As a table on stdout: they are the command's result.
+    Table,
+    /// As log lines: the result is something else.
+    Log,
 }
 
 /// Waits on one group. Made before the call, so that no change after it goes unseen.
@@ -29,50 +42,63 @@ pub struct Waiter<'a> {
     group: Option<i32>,
     deadline: Instant,
     wait: Duration,
-    printer: Option<Printer>,
+    printer: Printer,
+    told: Instant,
 }
 
 impl<'a> Waiter<'a> {
+    /// From now on the client's deadline is that of the wait.
     pub async fn listen(
         client: &'a MonitorClient,
         formation: &str,
         group: Option<i32>,
         seconds: u64,
-        prints: bool,
+        print: Print,
     ) -> Result<Waiter<'a>, CliError> {
+        let stream = client.listen().await?;
+        let nodes = client.current_state(formation, group).await?;
         let wait = Duration::from_secs(seconds);
+        let deadline = Instant::now() + wait;
+        client.set_deadline(Some(deadline));
         Ok(Waiter {
             client,
-            stream: client.listen().await?,
+            stream,
             formation: formation.to_string(),
             group,
-            deadline: Instant::now() + wait,
+            deadline,
             wait,
-            printer: prints.then(Printer::new),
+            printer: Printer::new(print, &nodes),
+            told: Instant::now(),
         })
     }
 
     /// Returns when `wanted` is satisfied by the tables, with exit code 6 at the deadline.
     pub async fn until(mut self, wanted: impl Fn(&[NodeRow]) -> Wanted) -> Result<(), CliError> {
-        if let Some(printer) = &mut self.printer {
-            printer.header()?;
-        }
+        self.printer.header()?;
+        let mut last = "nothing was heard of the nodes".to_string();
         loop {
             // A monitor that goes away under way is not the end: the other ones know.
-            let missing = match self.client.current_state(&self.formation, self.group).await {
+            match self.client.current_state(&self.formation, self.group).await {
                 Ok(nodes) => match wanted(&nodes) {
                     Wanted::Done => return self.drain().await,
-                    Wanted::Missing(text) => text,
+                    Wanted::Missing(text) => last = text,
                 },
-                Err(error) if error.is_transient() => error.to_string(),
+                // At the deadline, what was known last tells more than who did not answer.
+                Err(error) if error.is_transient() && Instant::now() < self.deadline => last = error.to_string(),
+                Err(error) if error.is_transient() => {}
                 Err(error) => return Err(error.into()),
             };
+            if self.told.elapsed() >= TELL_EVERY {
+                self.told = Instant::now();
+                let left = self.deadline.saturating_duration_since(Instant::now());
+                info!("waiting, {} s left of {}: {last}", left.as_secs(), self.wait.as_secs());
+            }
             if !self.next_change().await? {
                 return Err(CliError::new(
                     Status::Monitor,
-                    format!("not done within {} s: {missing}", self.wait.as_secs()),
+                    format!("not done within {} s: {last}", self.wait.as_secs()),
                 )
-                .hint("`pgquorum show state` and `pgquorum show events` tell what it waits for"));
+                .hint("`pgquorum explain` tells what it waits for"));
             }
         }
     }
@@ -83,9 +109,8 @@ impl<'a> Waiter<'a> {
         loop {
             match self.stream.next(look).await {
                 Ok(Some(Heard::State(change))) if self.concerns(&change) => {
-                    if let Some(printer) = &mut self.printer {
-                        printer.change(&change)?;
-                    }
+                    self.told = Instant::now();
+                    self.printer.change(&change)?;
                     // A goal that was just set is not reached yet; the report of it will wake us.
                     if change.reported == change.goal || change.goal == NodeState::Dropped {
                         return Ok(true);
@@ -103,14 +128,11 @@ impl<'a> Waiter<'a> {
     /// Prints the changes that have arrived already: the last one is the one that was waited for.
     async fn drain(&mut self) -> Result<(), CliError> {
         let soon = Instant::now() + Duration::from_millis(100);
-        while let Some(printer) = &mut self.printer {
-            match self.stream.next(soon).await {
-                Ok(Some(Heard::State(change))) => {
-                    if change.formation == self.formation && self.group.is_none_or(|group| group == change.group) {
-                        printer.change(&change)?;
-                    }
-                }
-                _ => break,
+        while let Ok(Some(heard)) = self.stream.next(soon).await {
+            match heard {
+                Heard::State(change) if self.concerns(&change) => self.printer.change(&change)?,
+                Heard::State(_) => {}
+                Heard::Reconnected => break,
             }
         }
         Ok(())
@@ -121,29 +143,48 @@ impl<'a> Waiter<'a> {
     }
 }
 
-/// The table of changes, printed row by row.
+/// The changes, one by one.
 struct Printer {
+    print: Print,
     layout: Layout,
 }
 
 impl Printer {
-    fn new() -> Printer {
+    /// Columns as wide as what the group's nodes need.
+    fn new(print: Print, nodes: &[NodeRow]) -> Printer {
         let columns = [
             Column::right("Time", 8),
-            Column::right("Name", 25),
+            Column::right("Name", 0),
             Column::right("Node", 5),
-            Column::right("Host:Port", 25),
+            Column::right("Host:Port", 0),
             Column::right("Current State", 19),
             Column::right("Assigned State", 19),
         ];
-        Printer { layout: Layout::new(&columns, &[]) }
+        let rows: Vec<Vec<String>> = nodes
+            .iter()
+            .map(|node| {
+                let number = format!("{}/{}", node.group, node.id);
+                vec![String::new(), node.name.clone(), number, format!("{}:{}", node.host, node.port)]
+            })
+            .collect();
+        Printer { print, layout: Layout::new(&columns, &rows) }
     }
 
-    fn header(&mut self) -> Result<(), CliError> {
-        output::line(&self.layout.header())
+    fn header(&self) -> Result<(), CliError> {
+        match self.print {
+            Print::Table => output::line(&self.layout.header()),
+            Print::Log => Ok(()),
+        }
     }
 
-    fn change(&mut self, change: &StateNotification) -> Result<(), CliError> {
+    fn change(&self, change: &StateNotification) -> Result<(), CliError> {
+        if self.print == Print::Log {
+            info!(
+                "node {}/{} \"{}\" ({}:{}) is {}, assigned {}",
+                change.group, change.node, change.name, change.host, change.port, change.reported, change.goal
+            );
+            return Ok(());
+        }
         output::line(&self.layout.row(&[
             Zoned::now().strftime("%H:%M:%S").to_string(),
             change.name.clone(),

@@ -7,25 +7,27 @@ use std::path::Path;
 
 use tracing::{info, warn};
 
-use crate::args::{Create, CreateFormation, CreateMonitor, SslArgs};
+use crate::args::create::{Create, CreateFormation, CreateMonitor, SslArgs};
 use crate::exit::{CliError, Status};
 use crate::locate;
 use crate::server::client_tls::{ClientTls, ensure_self_signed};
 use crate::server::{Auth, Config, ConfigError, Replica, ReplicaTls, RunOptions, default_replica_port};
-use crate::verbs::{block_on, print_notices, service};
+use crate::verbs::{block_on, later, print_notices, service};
 
 pub fn run(verb: Create) -> Result<(), CliError> {
     match verb {
         Create::Monitor(args) => monitor(&args),
         Create::Postgres(args) => crate::verbs::node::create(*args),
+        Create::Coordinator(_) => later::citus("create coordinator"),
+        Create::Worker(_) => later::citus("create worker"),
         Create::Formation(args) => formation(&args),
     }
 }
 
 fn formation(args: &CreateFormation) -> Result<(), CliError> {
-    let client = locate::monitors(&args.monitor)?.client();
     let secondary = !args.disable_secondary;
     block_on(async {
+        let client = locate::monitors(&args.monitor)?.client();
         client
             .create_formation(&args.formation, &args.kind, &args.dbname, secondary, args.number_sync_standbys)
             .await?;
@@ -197,7 +199,7 @@ fn names(replicas: &[Replica]) -> String {
     replicas.iter().map(|replica| replica.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-fn machine_name() -> Result<String, CliError> {
+pub fn machine_name() -> Result<String, CliError> {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_string();
     match name.is_empty() {
         false => Ok(name),

@@ -2,14 +2,15 @@
 
 use tracing::info;
 
-use crate::args::{DropFormation, DropNode, DropVerb};
+use crate::args::change::{DropFormation, DropNode, DropVerb};
 use crate::exit::{CliError, Status};
-use crate::locate;
-use crate::verbs::{block_on, print_notices};
-use crate::wait::{Waiter, Wanted, describe};
+use crate::locate::{self, Operator};
+use crate::verbs::{block_on, print_notices, service};
+use crate::wait::{Print, Waiter, Wanted, describe};
 
 pub fn run(verb: DropVerb) -> Result<(), CliError> {
     match verb {
+        DropVerb::Monitor(args) => service::drop(&args),
         DropVerb::Node(args) if args.is_local() => crate::verbs::node::drop_local(&args),
         DropVerb::Node(args) if args.destroy => Err(CliError::new(
             Status::BadArguments,
@@ -21,11 +22,10 @@ pub fn run(verb: DropVerb) -> Result<(), CliError> {
 }
 
 fn node(args: &DropNode) -> Result<(), CliError> {
-    let located = locate::monitors(&args.monitor)?;
-    let formation = located.formation(&args.formation.formation);
-    let client = located.client();
     block_on(async {
-        let nodes = client.current_state(&formation, None).await?;
+        let operator = Operator::new(&args.monitor, &args.formation.formation)?;
+        let (client, formation) = (&operator.client, &operator.formation);
+        let nodes = client.current_state(formation, None).await?;
         let found = nodes.iter().find(|node| match (&args.name, &args.hostname, args.pgport) {
             (Some(name), _, _) => node.name == *name,
             (None, Some(host), Some(port)) => node.host == *host && node.port == port,
@@ -36,12 +36,12 @@ fn node(args: &DropNode) -> Result<(), CliError> {
                 .hint("`pgquorum show state` lists the nodes"));
         };
         // Without its keeper's word nothing can be waited for.
-        let waiter = match (args.wait.wait, args.force) {
-            (0, _) | (_, true) => None,
-            (wait, false) => Some(Waiter::listen(&client, &formation, Some(node.group), wait, true).await?),
+        let waiter = match args.wait.seconds().filter(|_| !args.force) {
+            Some(wait) => Some(Waiter::listen(client, formation, Some(node.group), wait, Print::Table).await?),
+            None => None,
         };
-        client.remove_node(&formation, &node.name, args.force).await?;
-        print_notices(&client);
+        client.remove_node(formation, &node.name, args.force).await?;
+        print_notices(client);
         if let Some(waiter) = waiter {
             let gone = |nodes: &[monitor_client::NodeRow]| match nodes.iter().any(|other| other.id == node.id) {
                 false => Wanted::Done,
@@ -61,8 +61,8 @@ fn node(args: &DropNode) -> Result<(), CliError> {
 }
 
 fn formation(args: &DropFormation) -> Result<(), CliError> {
-    let client = locate::monitors(&args.monitor)?.client();
     block_on(async {
+        let client = locate::monitors(&args.monitor)?.client();
         client.drop_formation(&args.formation).await?;
         print_notices(&client);
         info!("dropped formation \"{}\"", args.formation);

@@ -1,14 +1,23 @@
 //! One file per group of commands.
 
 pub mod create;
+pub mod demo;
 pub mod drop;
 pub mod enable;
+pub mod explain;
+pub mod facts;
+pub mod help;
+pub mod inspect;
+pub mod later;
+pub mod local;
 pub mod node;
 pub mod perform;
 pub mod service;
 pub mod settings;
 pub mod show;
+pub mod simulate;
 pub mod version;
+pub mod watch;
 
 use std::future::Future;
 

@@ -1,22 +1,22 @@
 //! The PostgreSQL node of this machine: everything is done by the keeper's library.
 
 use std::env;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use keeper::KeeperError;
 use keeper::commands::create::SslChoice;
 use keeper::commands::service::{RunOptions, StopHow};
-use keeper::commands::{self, config, create, drop, service, show};
-use serde_json::{Map, Value, json};
+use keeper::commands::{self, config, create, drop, service};
+use serde_json::{Map, Value};
 use tracing::info;
 
-use crate::args::{DataDir, DropNode, RunArgs, ShowGroup, StatusArgs, StopArgs};
+use crate::args::DataDir;
+use crate::args::change::DropNode;
+use crate::args::create::{CreatePostgres, SslArgs};
+use crate::args::service::{ConfigVerb, RunArgs, StatusArgs, StopArgs};
 use crate::exit::{CliError, Status};
 use crate::locate;
-use crate::node_args::{ConfigVerb, CreatePostgres, ShowFile};
 use crate::output;
-use crate::table::{Column, render};
 
 impl From<KeeperError> for CliError {
     fn from(error: KeeperError) -> CliError {
@@ -45,22 +45,7 @@ pub fn is_node(args: &DataDir) -> bool {
 }
 
 pub fn create(args: CreatePostgres) -> Result<(), CliError> {
-    let own = args.server_cert.is_some();
-    let ssl = match (args.no_ssl, args.ssl_self_signed, args.server_cert, args.server_key) {
-        (true, false, None, None) => SslChoice::None,
-        (false, true, None, None) => SslChoice::SelfSigned,
-        (false, false, Some(certificate), Some(key)) => SslChoice::Own { certificate, key },
-        (false, false, None, None) => {
-            return Err(CliError::new(
-                Status::BadArguments,
-                "a choice about TLS is required: --no-ssl, --ssl-self-signed, or --server-cert with --server-key",
-            ));
-        }
-        _ => return Err(CliError::new(Status::BadArguments, "the options about TLS contradict each other")),
-    };
-    if own && args.ssl_ca_file.is_none() {
-        return Err(CliError::new(Status::BadArguments, "--server-cert needs --ssl-ca-file: the peers are verified with it"));
-    }
+    let ssl = ssl_choice(&args.ssl)?;
     let request = create::CreatePostgres {
         pgdata: locate::data_dir(&args.data)?,
         pg_ctl: args.pgctl,
@@ -80,14 +65,33 @@ pub fn create(args: CreatePostgres) -> Result<(), CliError> {
         replication_quorum: args.replication_quorum,
         maximum_backup_rate: args.maximum_backup_rate,
         ssl,
-        ssl_mode: args.ssl_mode,
-        ssl_ca_file: args.ssl_ca_file,
-        ssl_crl_file: args.ssl_crl_file,
+        ssl_mode: args.ssl.ssl_mode,
+        ssl_ca_file: args.ssl.ssl_ca_file,
+        ssl_crl_file: args.ssl.ssl_crl_file,
         // Never an argument: those are for everybody to read.
         replication_password: env::var("PG_AUTOCTL_REPLICATION_PASSWORD").ok().filter(|p| !p.is_empty()),
         run: args.run,
     };
     Ok(commands::block_on(create::create_postgres(request))?)
+}
+
+/// Exactly one of the choices must be made.
+pub fn ssl_choice(args: &SslArgs) -> Result<SslChoice, CliError> {
+    let wrong = |text: &str| Err(CliError::new(Status::BadArguments, text));
+    match (args.no_ssl, args.ssl_self_signed, &args.server_cert, &args.server_key) {
+        (true, false, None, None) => Ok(SslChoice::None),
+        (false, true, None, None) => Ok(SslChoice::SelfSigned),
+        (false, false, Some(_), Some(_)) if args.ssl_ca_file.is_none() => {
+            wrong("--server-cert needs --ssl-ca-file: the peers are verified with it")
+        }
+        (false, false, Some(certificate), Some(key)) => {
+            Ok(SslChoice::Own { certificate: certificate.clone(), key: key.clone() })
+        }
+        (false, false, None, None) => wrong(
+            "a choice about TLS is required: --no-ssl, --ssl-self-signed, or --server-cert with --server-key",
+        ),
+        _ => wrong("the options about TLS contradict each other"),
+    }
 }
 
 pub fn run(args: &RunArgs) -> Result<(), CliError> {
@@ -137,8 +141,8 @@ pub fn status(args: &StatusArgs) -> Result<(), CliError> {
 
 /// `drop node` for the node of a data directory, when no other is named.
 pub fn drop_local(args: &DropNode) -> Result<(), CliError> {
-    let pgdata = locate::data_dir(&DataDir { pgdata: args.monitor.pgdata.clone() })?;
-    let wait = Duration::from_secs(args.wait.wait);
+    let pgdata = locate::data_dir(&args.monitor.data)?;
+    let wait = Duration::from_secs(args.wait.seconds().unwrap_or(0));
     Ok(commands::block_on(drop::drop_node(&pgdata, args.destroy, args.force, wait))?)
 }
 
@@ -173,77 +177,4 @@ fn value(name: &str, value: &str, as_json: bool) -> Result<(), CliError> {
     let mut object = Map::new();
     object.insert(name.to_string(), Value::String(value.to_string()));
     output::json(&Value::Object(object))
-}
-
-pub fn show_file(args: &ShowFile) -> Result<(), CliError> {
-    let pgdata = locate::data_dir(&args.data)?;
-    let files = show::files_of(&pgdata)?;
-    let chosen = [args.config, args.state, args.init, args.pid].iter().position(|chosen| *chosen);
-    match chosen {
-        None if args.contents => Err(CliError::new(Status::BadArguments, "--contents needs one of --config, --state, --init, --pid")),
-        None if args.json.json => output::json(&json!({
-            "config": files[0].1, "state": files[1].1, "init": files[2].1, "pid": files[3].1,
-        })),
-        None => {
-            let rows: Vec<Vec<String>> =
-                files.iter().map(|(label, path)| vec![label.to_string(), path.clone()]).collect();
-            output::line(&render(&[Column::right("File", 6), Column::left("Path")], &rows))
-        }
-        Some(at) if !args.contents => output::line(&files[at].1),
-        Some(1) => {
-            let state = show::state(&pgdata)?;
-            if args.json.json {
-                return output::json(&show::state_json(&state));
-            }
-            output::line(&format!(
-                "Current Role:             {}\nAssigned Role:            {}\nNode Id:                  {}\n\
-                 Group Id:                 {}\nEpoch:                    {}\nSystem Identifier:        {}\n\
-                 PostgreSQL Version:       {}\nLast Monitor Contact:     {}\nLast Secondary Contact:   {}",
-                state.current,
-                state.assigned,
-                state.node_id,
-                state.group,
-                state.epoch,
-                state.system_identifier,
-                state.pg_version,
-                state.last_monitor_contact,
-                state.last_secondary_contact
-            ))
-        }
-        Some(0) if args.json.json => output::json(&config::get_all(&pgdata)?),
-        Some(at) => output::line(show::contents(&files[at].1)?.trim_end()),
-    }
-}
-
-/// `show state --local`: what this machine knows without asking anybody.
-pub fn show_local(args: &ShowGroup) -> Result<(), CliError> {
-    let pgdata: PathBuf = locate::data_dir(&DataDir { pgdata: args.monitor.pgdata.clone() })?;
-    let state = commands::block_on(show::local_state(Path::new(&pgdata)))?;
-    if args.json.json {
-        return output::json(&state);
-    }
-    let text = |key: &str| match &state[key] {
-        Value::String(text) => text.clone(),
-        Value::Null => "0/0".to_string(),
-        other => other.to_string(),
-    };
-    let columns = [
-        Column::right("Name", 0),
-        Column::right("Node", 5),
-        Column::right("Host:Port", 10),
-        Column::right("TLI: LSN", 9),
-        Column::right("Connection", 12),
-        Column::right("Reported State", 19),
-        Column::right("Assigned State", 19),
-    ];
-    let row = vec![
-        text("nodename"),
-        text("node_id"),
-        format!("{}:{}", text("nodehost"), text("nodeport")),
-        format!("{:>3}: {}", text("timeline"), text("lsn")),
-        text("conntype"),
-        text("current_group_state"),
-        text("assigned_group_state"),
-    ];
-    output::line(&render(&columns, &[row]))
 }

@@ -1,12 +1,13 @@
 //! `pgquorum perform ...`
 
+use monitor_client::MonitorClient;
 use tracing::{info, warn};
 
-use crate::args::{Failover, Perform, Promotion};
+use crate::args::change::{Failover, Perform, Promotion};
 use crate::exit::{CliError, Status};
-use crate::locate;
-use crate::verbs::{block_on, find_node, print_notices};
-use crate::wait::{Waiter, primary_settled};
+use crate::locate::Operator;
+use crate::verbs::{block_on, facts, find_node, print_notices};
+use crate::wait::{Print, Waiter, primary_settled};
 
 pub fn run(verb: Perform) -> Result<(), CliError> {
     match verb {
@@ -17,38 +18,21 @@ pub fn run(verb: Perform) -> Result<(), CliError> {
 }
 
 fn failover(args: &Failover, what: &str) -> Result<(), CliError> {
-    let located = locate::monitors(&args.monitor)?;
-    let formation = located.formation(&args.group.formation.formation);
-    let client = located.client();
     block_on(async {
-        let group = match args.group.group.or(located.group) {
-            Some(group) => group,
-            None => match client.count_groups(&formation).await? {
-                0 => {
-                    return Err(CliError::new(
-                        Status::BadState,
-                        format!("the monitor has no nodes in formation \"{formation}\""),
-                    ));
-                }
-                1 => only_group(&client, &formation).await?,
-                groups => {
-                    return Err(CliError::new(
-                        Status::BadArguments,
-                        format!("formation \"{formation}\" has {groups} groups"),
-                    )
-                    .hint("say which one: --group N"));
-                }
-            },
-        };
-        let waiter = announce(&client, &formation, group, args.wait.wait).await?;
+        let operator = Operator::new(&args.monitor, &args.group.formation.formation)?;
+        let (client, formation) = (&operator.client, &operator.formation);
+        let group = one_group(client, formation, operator.group(args.group.group)).await?;
         if args.allow_data_loss {
-            warn!("data loss is allowed for this {what}: writes that clients were told are safe may be gone");
-            for notice in client.perform_failover_allowing_data_loss(&formation, group).await? {
+            say_what_may_be_lost(&operator, group, what).await?;
+        }
+        let waiter = announce(client, formation, group, args.wait.seconds()).await?;
+        if args.allow_data_loss {
+            for notice in client.perform_failover_allowing_data_loss(formation, group).await? {
                 warn!("{}: {}", notice.severity, notice.message);
             }
         } else {
-            client.perform_failover(&formation, group).await?;
-            print_notices(&client);
+            client.perform_failover(formation, group).await?;
+            print_notices(client);
         }
         match waiter {
             Some(waiter) => waiter.until(|nodes| primary_settled(nodes, None)).await,
@@ -57,16 +41,52 @@ fn failover(args: &Failover, what: &str) -> Result<(), CliError> {
     })
 }
 
+/// The group that is meant, when only one can be.
+pub async fn one_group(client: &MonitorClient, formation: &str, asked: Option<i32>) -> Result<i32, CliError> {
+    if let Some(group) = asked {
+        return Ok(group);
+    }
+    let mut groups: Vec<i32> = client.current_state(formation, None).await?.iter().map(|node| node.group).collect();
+    groups.dedup();
+    match groups.as_slice() {
+        [] => Err(CliError::new(Status::Monitor, format!("the monitor has no nodes in formation \"{formation}\""))),
+        [one] => Ok(*one),
+        many => Err(CliError::new(
+            Status::BadArguments,
+            format!("formation \"{formation}\" has {} groups", many.len()),
+        )
+        .hint("say which one: --group N")),
+    }
+}
+
+/// Before anything is done: which positions were acknowledged, which can be reached, and the difference.
+async fn say_what_may_be_lost(operator: &Operator, group: i32, what: &str) -> Result<(), CliError> {
+    warn!("data loss is allowed for this {what}: writes that clients were told are safe may be gone");
+    if let Some(statement) = operator.client.data_loss_statement(&operator.formation, group).await? {
+        for line in statement.lines() {
+            warn!("{line}");
+        }
+        return Ok(());
+    }
+    match facts::fetch(operator, group).await {
+        Ok(snapshot) => {
+            for line in facts::what_may_be_lost(&snapshot) {
+                warn!("{line}");
+            }
+        }
+        Err(error) => warn!("what may be gone cannot be told: {}", error.text()),
+    }
+    Ok(())
+}
+
 fn promotion(args: &Promotion) -> Result<(), CliError> {
-    let located = locate::monitors(&args.node.monitor)?;
-    let formation = located.formation(&args.node.formation.formation);
-    let name = args.node.name.clone().or_else(|| located.node.clone());
-    let client = located.client();
     block_on(async {
-        let node = find_node(&client, &formation, &name).await?;
-        let waiter = announce(&client, &formation, node.group, args.wait.wait).await?;
-        let started = client.perform_promotion(&formation, &node.name).await?;
-        print_notices(&client);
+        let operator = Operator::new(&args.node.monitor, &args.node.formation.formation)?;
+        let (client, formation) = (&operator.client, &operator.formation);
+        let node = find_node(client, formation, &operator.node_name(&args.node.name)).await?;
+        let waiter = announce(client, formation, node.group, args.wait.seconds()).await?;
+        let started = client.perform_promotion(formation, &node.name).await?;
+        print_notices(client);
         match waiter {
             Some(waiter) if started => waiter.until(|nodes| primary_settled(nodes, Some(&node.name))).await,
             _ => Ok(()),
@@ -74,21 +94,15 @@ fn promotion(args: &Promotion) -> Result<(), CliError> {
     })
 }
 
-async fn only_group(client: &monitor_client::MonitorClient, formation: &str) -> Result<i32, CliError> {
-    Ok(client.current_state(formation, None).await?.first().map_or(0, |node| node.group))
-}
-
 /// Listens before the call is made, so that no change is missed.
 async fn announce<'a>(
-    client: &'a monitor_client::MonitorClient,
+    client: &'a MonitorClient,
     formation: &str,
     group: i32,
-    wait: u64,
+    wait: Option<u64>,
 ) -> Result<Option<Waiter<'a>>, CliError> {
-    if wait == 0 {
-        return Ok(None);
-    }
-    let waiter = Waiter::listen(client, formation, Some(group), wait, true).await?;
+    let Some(wait) = wait else { return Ok(None) };
+    let waiter = Waiter::listen(client, formation, Some(group), wait, Print::Table).await?;
     info!("waiting up to {wait} s for a primary in formation \"{formation}\", group {group}");
     Ok(Some(waiter))
 }

@@ -11,7 +11,9 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
-use crate::args::{DataDir, RunArgs, StatusArgs, StopArgs};
+use crate::args::DataDir;
+use crate::args::change::DropMonitor;
+use crate::args::service::{RunArgs, StatusArgs, StopArgs};
 use crate::exit::{CliError, Status};
 use crate::locate;
 use crate::output;
@@ -107,9 +109,13 @@ pub fn stop(args: &StopArgs) -> Result<(), CliError> {
         (true, false) => Signal::SIGINT,
         (false, false) => Signal::SIGTERM,
     };
+    stop_process(&pgdata, pid, sent)
+}
+
+fn stop_process(pgdata: &Path, pid: Pid, sent: Signal) -> Result<(), CliError> {
     send(pid, sent)?;
     let deadline = Instant::now() + STOP_WAIT;
-    while running_pid(&pgdata) == Some(pid) {
+    while running_pid(pgdata) == Some(pid) {
         if Instant::now() > deadline {
             return Err(CliError::new(
                 Status::BadState,
@@ -120,6 +126,30 @@ pub fn stop(args: &StopArgs) -> Result<(), CliError> {
         std::thread::sleep(Duration::from_millis(20));
     }
     info!("stopped the monitor on {} (process {pid})", pgdata.display());
+    Ok(())
+}
+
+/// `drop monitor`: stopped, and not to be started again. The store stays unless it is to go.
+pub fn drop(args: &DropMonitor) -> Result<(), CliError> {
+    let pgdata = locate::data_dir(&args.data)?;
+    let config = load(&pgdata)?;
+    if let Some(pid) = running_pid(&pgdata) {
+        stop_process(&pgdata, pid, Signal::SIGTERM)?;
+    }
+    let done = match args.destroy {
+        true => fs::remove_dir_all(&pgdata),
+        false => fs::remove_file(pgdata.join("pgquorum.cfg")),
+    };
+    done.map_err(|error| {
+        CliError::new(Status::BadState, format!("cannot remove the monitor on {}: {error}", pgdata.display()))
+    })?;
+    match args.destroy {
+        true => info!("removed the monitor \"{}\" with {}", config.name, pgdata.display()),
+        false => info!("dropped the monitor \"{}\"; its store stays in {}", config.name, pgdata.display()),
+    }
+    if config.replicas.len() > 1 {
+        warn!("the other monitors still count it as one of {}: {} must run", config.replicas.len(), config.replicas.len() / 2 + 1);
+    }
     Ok(())
 }
 

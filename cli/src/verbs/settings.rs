@@ -4,15 +4,14 @@ use failover::NodeState;
 use monitor_client::NodeRow;
 use serde_json::{Value, json};
 
-use crate::args::{Get, GetFormation, GetNode, GetNodeArgs, NodeArgs, Set, SetFormation, SetNode, ShowFormation};
+use crate::args::change::{Get, GetFormation, GetNode, GetNodeArgs, Set, SetFormation, SetNode, SetNumber};
+use crate::args::show::ShowFormation;
+use crate::args::{NodeArgs, WaitArgs};
 use crate::exit::{CliError, Status};
-use crate::locate;
+use crate::locate::Operator;
 use crate::output;
-use crate::verbs::{block_on, find_node, print_notices, show};
-use crate::wait::{Waiter, Wanted, describe};
-
-/// As long as pg_autoctl waits for the primary to apply a setting.
-const APPLY_WAIT_SECONDS: u64 = 60;
+use crate::verbs::{block_on, find_node, local, print_notices, show};
+use crate::wait::{Print, Waiter, Wanted, describe};
 
 pub fn get(verb: Get) -> Result<(), CliError> {
     match verb {
@@ -22,7 +21,7 @@ pub fn get(verb: Get) -> Result<(), CliError> {
         Get::Node(GetNode::ReplicationQuorum(args)) => {
             get_node(&args, "replication-quorum", |node| json!(node.replication_quorum))
         }
-        Get::Formation(GetFormation::Settings(args)) => show::formation_settings(&args),
+        Get::Formation(GetFormation::Settings(args)) => show::settings(&args),
         Get::Formation(GetFormation::NumberSyncStandbys(args)) => get_number(&args),
     }
 }
@@ -30,24 +29,21 @@ pub fn get(verb: Get) -> Result<(), CliError> {
 pub fn set(verb: Set) -> Result<(), CliError> {
     match verb {
         Set::Node(SetNode::CandidatePriority(args)) => {
-            let change = Change::Priority(args.value);
-            set_node(&args.node, args.json.json, change)
+            set_node(&args.node, args.json.json, &args.wait, Change::Priority(args.value))
         }
         Set::Node(SetNode::ReplicationQuorum(args)) => {
-            let change = Change::Quorum(args.value);
-            set_node(&args.node, args.json.json, change)
+            set_node(&args.node, args.json.json, &args.wait, Change::Quorum(args.value))
         }
-        Set::Formation(SetFormation::NumberSyncStandbys(args)) => set_number(&args.show, args.value),
+        Set::Node(SetNode::Metadata(args)) => local::set_metadata(&args),
+        Set::Formation(SetFormation::NumberSyncStandbys(args)) => set_number(&args),
     }
 }
 
 fn get_node(args: &GetNodeArgs, key: &str, value: impl Fn(&NodeRow) -> Value) -> Result<(), CliError> {
-    let located = locate::monitors(&args.node.monitor)?;
-    let formation = located.formation(&args.node.formation.formation);
-    let name = args.node.name.clone().or_else(|| located.node.clone());
-    let client = located.client();
     block_on(async {
-        let node = find_node(&client, &formation, &name).await?;
+        let operator = Operator::new(&args.node.monitor, &args.node.formation.formation)?;
+        let name = operator.node_name(&args.node.name);
+        let node = find_node(&operator.client, &operator.formation, &name).await?;
         match args.json.json {
             true => output::json(&json!({"name": node.name, key: value(&node)})),
             false => output::line(&value(&node).to_string()),
@@ -56,14 +52,13 @@ fn get_node(args: &GetNodeArgs, key: &str, value: impl Fn(&NodeRow) -> Value) ->
 }
 
 fn get_number(args: &ShowFormation) -> Result<(), CliError> {
-    let located = locate::monitors(&args.monitor)?;
-    let formation = located.formation(&args.formation.formation);
-    let client = located.client();
     block_on(async {
-        let number = client.number_sync_standbys(&formation).await?.ok_or_else(|| {
+        let operator = Operator::new(&args.monitor, &args.formation.formation)?;
+        let formation = &operator.formation;
+        let number = operator.client.number_sync_standbys(formation).await?.ok_or_else(|| {
             CliError::new(Status::Monitor, format!("there is no formation \"{formation}\""))
         })?;
-        print_value(args.json.json, "number-sync-standbys", json!(number))
+        print_value(args.json.json, json!({"number-sync-standbys": number}), json!(number))
     })
 }
 
@@ -73,41 +68,51 @@ enum Change {
     Quorum(bool),
 }
 
-fn set_node(args: &NodeArgs, as_json: bool, change: Change) -> Result<(), CliError> {
-    let located = locate::monitors(&args.monitor)?;
-    let formation = located.formation(&args.formation.formation);
-    let name = args.name.clone().or_else(|| located.node.clone());
-    let client = located.client();
+fn set_node(args: &NodeArgs, as_json: bool, wait: &WaitArgs, change: Change) -> Result<(), CliError> {
     block_on(async {
-        let node = find_node(&client, &formation, &name).await?;
-        let waiter = Waiter::listen(&client, &formation, Some(node.group), APPLY_WAIT_SECONDS, false).await?;
+        let operator = Operator::new(&args.monitor, &args.formation.formation)?;
+        let (client, formation) = (&operator.client, &operator.formation);
+        let node = find_node(client, formation, &operator.node_name(&args.name)).await?;
+        let waiter = listen(&operator, Some(node.group), wait).await?;
         let (key, value) = match change {
             Change::Priority(value) => {
-                client.set_candidate_priority(&formation, &node.name, value).await?;
+                client.set_candidate_priority(formation, &node.name, value).await?;
                 ("candidate-priority", json!(value))
             }
             Change::Quorum(value) => {
-                client.set_replication_quorum(&formation, &node.name, value).await?;
+                client.set_replication_quorum(formation, &node.name, value).await?;
                 ("replication-quorum", json!(value))
             }
         };
-        print_notices(&client);
-        waiter.until(applied).await?;
-        print_value(as_json, key, value)
+        print_notices(client);
+        if let Some(waiter) = waiter {
+            waiter.until(applied).await?;
+        }
+        print_value(as_json, json!({key: value}), value)
     })
 }
 
-fn set_number(args: &ShowFormation, number: i32) -> Result<(), CliError> {
-    let located = locate::monitors(&args.monitor)?;
-    let formation = located.formation(&args.formation.formation);
-    let client = located.client();
+fn set_number(args: &SetNumber) -> Result<(), CliError> {
     block_on(async {
-        let waiter = Waiter::listen(&client, &formation, None, APPLY_WAIT_SECONDS, false).await?;
-        client.set_number_sync_standbys(&formation, number).await?;
-        print_notices(&client);
-        waiter.until(applied).await?;
-        print_value(args.json.json, "number-sync-standbys", json!(number))
+        let show = &args.show;
+        let operator = Operator::new(&show.monitor, &show.formation.formation)?;
+        let waiter = listen(&operator, None, &args.wait).await?;
+        operator.client.set_number_sync_standbys(&operator.formation, args.value).await?;
+        print_notices(&operator.client);
+        if let Some(waiter) = waiter {
+            waiter.until(applied).await?;
+        }
+        print_value(show.json.json, json!({"number-sync-standbys": args.value}), json!(args.value))
     })
+}
+
+async fn listen<'a>(
+    operator: &'a Operator,
+    group: Option<i32>,
+    wait: &WaitArgs,
+) -> Result<Option<Waiter<'a>>, CliError> {
+    let Some(wait) = wait.seconds() else { return Ok(None) };
+    Waiter::listen(&operator.client, &operator.formation, group, wait, Print::Log).await.map(Some)
 }
 
 /// No primary is still busy with the new setting.
@@ -125,9 +130,9 @@ fn applied(nodes: &[NodeRow]) -> Wanted {
     }
 }
 
-fn print_value(as_json: bool, key: &str, value: Value) -> Result<(), CliError> {
+fn print_value(as_json: bool, object: Value, value: Value) -> Result<(), CliError> {
     match as_json {
-        true => output::json(&json!({key: value})),
+        true => output::json(&object),
         false => output::line(&value.to_string()),
     }
 }

@@ -56,11 +56,11 @@ pub(crate) fn one(rows: Vec<Row>) -> Result<Row, CallError> {
 }
 
 impl MonitorClient {
-    async fn read(&self, sql: &str) -> Result<Vec<Row>, CallError> {
+    pub(crate) async fn read(&self, sql: &str) -> Result<Vec<Row>, CallError> {
         self.run(sql, Repeat::Harmless).await
     }
 
-    async fn read_text(&self, sql: &str) -> Result<String, CallError> {
+    pub(crate) async fn read_text(&self, sql: &str) -> Result<String, CallError> {
         one(self.read(sql).await?)?.string(0)
     }
 
@@ -210,16 +210,6 @@ impl MonitorClient {
             Err(error) => return Err(error),
         };
         rows.iter().map(replica_row).collect::<Result<_, _>>().map(Some)
-    }
-
-    /// Everything that the rules look at in a group, as JSON (a `failover::Snapshot`). A stock monitor
-    /// has no such function: `None`.
-    pub async fn group_facts(&self, formation: &str, group: i32) -> Result<Option<String>, CallError> {
-        match self.read_text(&format!("SELECT pgquorum.group_facts({}, {group})", literal(formation))).await {
-            Ok(json) => Ok(Some(json)),
-            Err(CallError::Server(error)) if matches!(error.code.as_str(), "42883" | "3F000") => Ok(None),
-            Err(error) => Err(error),
-        }
     }
 
     /// The API version that the monitor speaks.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
-use tracing::debug;
+use tracing::{debug, info};
 
 use crate::connect::{ConnectOptions, Connector, jittered};
 use crate::error::{CallError, ServerError};
@@ -34,6 +34,8 @@ pub struct MonitorClient {
     patience: Duration,
     /// The time that one monitor gets to answer before another one is asked.
     answer_patience: Duration,
+    /// The end of all calls together.
+    deadline: std::sync::Mutex<Option<Instant>>,
 }
 
 impl MonitorClient {
@@ -46,7 +48,21 @@ impl MonitorClient {
             notices: std::sync::Mutex::new(Vec::new()),
             patience,
             answer_patience: patience,
+            deadline: std::sync::Mutex::new(None),
         }
+    }
+
+    /// From now on no call goes on after this moment, whatever its own patience; `None`: each has its own.
+    pub fn set_deadline(&self, deadline: Option<Instant>) {
+        // A poisoned lock means that another setter panicked; the value in it is whole.
+        *self.deadline.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = deadline;
+    }
+
+    /// When a call that begins now must be over.
+    fn deadline(&self) -> Instant {
+        let own = Instant::now() + self.patience;
+        let whole = *self.deadline.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        whole.map_or(own, |whole| whole.min(own))
     }
 
     /// Gives a single monitor only `answer_patience` before another one is asked, where that is harmless.
@@ -72,12 +88,12 @@ impl MonitorClient {
 
     /// A connection of its own, for a transaction or for psql-like use.
     pub async fn session(&self) -> Result<Session, CallError> {
-        Ok(self.connector.connect(Instant::now() + self.patience).await?)
+        Ok(self.connector.connect(self.deadline()).await?)
     }
 
     /// Follows state changes from now on.
     pub async fn listen(&self) -> Result<StateStream, CallError> {
-        StateStream::open(self.connector.clone(), Instant::now() + self.patience).await
+        StateStream::open(self.connector.clone(), self.deadline()).await
     }
 
     /// The notices of the calls since the last time this was asked.
@@ -93,7 +109,7 @@ impl MonitorClient {
 
     /// Runs SQL, over and over until an answer comes or the call's deadline, as far as `repeat` allows.
     pub async fn run(&self, sql: &str, repeat: Repeat) -> Result<Vec<Row>, CallError> {
-        let deadline = Instant::now() + self.patience;
+        let deadline = self.deadline();
         let mut pause = Duration::from_millis(20);
         let mut kept = self.kept.lock().await;
         loop {
@@ -128,7 +144,12 @@ impl MonitorClient {
             if !may_repeat || Instant::now() + pause >= deadline {
                 return Err(error);
             }
-            debug!(%error, "asking again");
+            match &error {
+                CallError::Silent { .. } | CallError::Lost { .. } => {
+                    info!(target: crate::MOVED, "{error}; asking another monitor");
+                }
+                _ => debug!(%error, "asking again"),
+            }
             sleep(jittered(pause)).await;
             pause = (pause * 2).min(Duration::from_millis(500));
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::time::{Instant, sleep, timeout};
-use tracing::debug;
+use tracing::{debug, info};
 
 use crate::error::{ServerError, shown};
 use crate::session::Session;
@@ -144,6 +144,13 @@ impl Connector {
                 match self.attempt(endpoint, patience).await {
                     Ok(session) => {
                         self.last_good.store(index, Ordering::Relaxed);
+                        // One that came round in the end needs no word.
+                        for attempt in attempts.iter().filter(|attempt| attempt.endpoint != *endpoint) {
+                            info!(
+                                target: crate::MOVED,
+                                "{}: {}; going on with {endpoint}", attempt.endpoint, attempt.failure
+                            );
+                        }
                         return Ok(session);
                     }
                     Err(failure) => {

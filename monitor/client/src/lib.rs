@@ -12,6 +12,7 @@ mod calls;
 mod client;
 mod connect;
 mod error;
+mod insight;
 mod keeper_calls;
 mod notification;
 mod rows;
@@ -25,13 +26,15 @@ pub use connect::{Attempt, ConnectError, ConnectOptions, Connector, Failure};
 pub use error::{CallError, ServerError};
 pub use notification::{Heard, StateNotification, StateStream};
 pub use rows::{
-    Answer, EventRow, FormationUri, GroupNode, GroupState, NodeActiveReport, NodeAssignment, NodeRow, Registered,
-    Registration, RegistrationRequest, ReplicaRow, Report, SettingRow, Upstream,
+    Answer, EventDetail, EventRow, FormationUri, GroupNode, GroupState, NodeActiveReport, NodeAssignment, NodeRow,
+    Registered, Registration, RegistrationRequest, ReplicaRow, Report, SettingRow, Upstream,
 };
 pub use session::{Listened, Session};
 pub use sql::{literal, quoted_or_null};
 pub use target::{Endpoint, Target, TargetError};
 
+/// Target of the log lines about monitors that were given up for another one.
+pub const MOVED: &str = "monitor_client::moved";
 /// The role that keepers and operators connect as.
 pub const DEFAULT_USER: &str = "autoctl_node";
 /// The monitor's database.

@@ -86,6 +86,32 @@ pub struct EventRow {
     pub description: String,
 }
 
+/// A row of `pgautofailover.event`, with the rule that a stock 2.0 monitor does not tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventDetail {
+    pub id: i64,
+    pub time: String,
+    pub formation: String,
+    pub node: i64,
+    pub group: i32,
+    pub name: String,
+    pub reported: String,
+    pub goal: String,
+    pub timeline: i32,
+    pub lsn: String,
+    pub priority: i32,
+    pub quorum: bool,
+    pub description: String,
+    pub rule: Option<u16>,
+}
+
+impl EventDetail {
+    /// The position as a number.
+    pub fn position(&self) -> Lsn {
+        self.lsn.parse().unwrap_or(Lsn::ZERO)
+    }
+}
+
 /// A row of `formation_settings`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingRow {

@@ -1,0 +1,199 @@
+//! `pgquorum explain`: why the monitors did, or did not, what they did. The rules are run here, over the
+//! facts of the leading monitor; nothing is changed.
+
+mod event;
+
+use failover::explain::{Considered, Next, explain, health, next};
+use failover::{Node, Snapshot};
+use serde_json::{Value, json};
+
+use crate::args::play::Explain;
+use crate::exit::{CliError, Status};
+use crate::locate::Operator;
+use crate::output;
+use crate::verbs::{block_on, facts, perform};
+
+pub fn run(args: &Explain) -> Result<(), CliError> {
+    block_on(async {
+        let operator = Operator::new(&args.monitor, &args.group.formation.formation)?;
+        let asked = operator.group(args.group.group);
+        if let Some(number) = args.event {
+            return event::explain(&operator, number, args.json.json).await;
+        }
+        let group = perform::one_group(&operator.client, &operator.formation, asked).await?;
+        let snapshot = facts::fetch(&operator, group).await?;
+        let nodes: Vec<&Node> = snapshot
+            .state
+            .nodes
+            .values()
+            .map(|node| &**node)
+            .filter(|node| args.node.as_ref().is_none_or(|name| *name == node.name))
+            .collect();
+        if nodes.is_empty() {
+            let name = args.node.clone().unwrap_or_default();
+            return Err(CliError::new(Status::Monitor, format!("there is no node \"{name}\" in group {group}")));
+        }
+        if args.json.json {
+            return output::json(&as_json(&snapshot, &operator.formation, group, &nodes));
+        }
+        output::line(&as_text(&snapshot, &operator.formation, group, &nodes, args.all))
+    })
+}
+
+/// One node with what the rules make of it.
+struct Explained {
+    health: String,
+    considered: Vec<Considered>,
+    next: Next,
+}
+
+fn explained(snapshot: &Snapshot, node: &Node) -> Explained {
+    let observations = snapshot.observations();
+    Explained {
+        health: health(&snapshot.state, &observations, node.id, snapshot.now).unwrap_or_default(),
+        considered: explain(&snapshot.state, &observations, node.id, snapshot.now),
+        next: next(&snapshot.state, &observations, node.id, snapshot.now),
+    }
+}
+
+fn as_json(snapshot: &Snapshot, formation: &str, group: i32, nodes: &[&Node]) -> Value {
+    let one = |node: &&Node| {
+        let about = explained(snapshot, node);
+        json!({
+            "node_id": node.id,
+            "nodename": node.name,
+            "reported_state": node.reported.name(),
+            "assigned_state": node.goal.name(),
+            "health": about.health,
+            "rules": about.considered.iter().map(|rule| json!({
+                "rule": rule.pos,
+                "section": rule.section,
+                "summary": rule.summary,
+                "assigns": rule.assignments,
+                "matches": rule.failed.is_empty(),
+                "failed": rule.failed.iter().map(|failed| json!({
+                    "condition": failed.condition, "fact": failed.fact,
+                })).collect::<Vec<_>>(),
+            })).collect::<Vec<_>>(),
+            "next": {
+                "events": about.next.events.iter().map(|event| json!({
+                    "nodename": event.name,
+                    "assigned_state": event.goal.name(),
+                    "rule": event.rule_pos,
+                    "description": event.description,
+                })).collect::<Vec<_>>(),
+                "messages": about.next.messages,
+                "refused": about.next.refused,
+            },
+        })
+    };
+    json!({"formation": formation, "group": group, "nodes": nodes.iter().map(one).collect::<Vec<_>>()})
+}
+
+fn as_text(snapshot: &Snapshot, formation: &str, group: i32, nodes: &[&Node], all: bool) -> String {
+    let mut lines = vec![format!("Formation \"{formation}\", group {group}: {}.", verdict(snapshot))];
+    for node in nodes {
+        let about = explained(snapshot, node);
+        lines.push(String::new());
+        let state = match node.reported == node.goal {
+            true => node.reported.to_string(),
+            false => format!("{}, to become {}", node.reported, node.goal),
+        };
+        lines.push(format!("Node {} \"{}\" is {state}", node.id, node.name));
+        wrap(&mut lines, "  ", &format!("{}.", about.health));
+        tell_next(&mut lines, &about);
+        tell_rules(&mut lines, &about, all);
+    }
+    lines.join("\n")
+}
+
+/// In one line: is anything going on?
+fn verdict(snapshot: &Snapshot) -> String {
+    let nodes: Vec<&Node> = snapshot.state.nodes.values().map(|node| &**node).collect();
+    let moving: Vec<&str> =
+        nodes.iter().filter(|node| node.reported != node.goal).map(|node| node.name.as_str()).collect();
+    let primary = nodes.iter().find(|node| node.reported.is_writable() && node.goal.is_writable());
+    match (primary, moving.as_slice()) {
+        (Some(primary), []) => format!("\"{}\" takes the writes, every node is where it is meant to be", primary.name),
+        (Some(primary), moving) => format!("\"{}\" takes the writes; on the move: {}", primary.name, moving.join(", ")),
+        (None, []) => "nobody takes writes, and no node is on the move".to_string(),
+        (None, moving) => format!("nobody takes writes; on the move: {}", moving.join(", ")),
+    }
+}
+
+fn tell_next(lines: &mut Vec<String>, about: &Explained) {
+    if let Some(refused) = &about.next.refused {
+        wrap(lines, "  ", &format!("Its next report would be refused: {refused}"));
+    }
+    match about.next.events.is_empty() {
+        true => lines.push("  Its next report would change nothing.".to_string()),
+        false => {
+            lines.push("  Its next report would bring:".to_string());
+            for event in &about.next.events {
+                let rule = event.rule_pos.map(|pos| format!(" (rule {pos})")).unwrap_or_default();
+                wrap(lines, "    ", &format!("\"{}\" -> {}{rule}: {}", event.name, event.goal, event.description));
+            }
+        }
+    }
+    for message in &about.next.messages {
+        wrap(lines, "    ", &format!("waits: {message}"));
+    }
+}
+
+fn tell_rules(lines: &mut Vec<String>, about: &Explained, all: bool) {
+    if let Some(rule) = about.considered.iter().find(|rule| rule.failed.is_empty()) {
+        wrap(lines, "  ", &format!("Rule {} holds: {}", rule.pos, rule.summary));
+        if !rule.assignments.is_empty() {
+            wrap(lines, "    ", &format!("it assigns {}", rule.assignments));
+        }
+    }
+    let mut order: Vec<&Considered> = about.considered.iter().filter(|rule| !rule.failed.is_empty()).collect();
+    let total = order.len();
+    if !all {
+        // What one condition keeps from happening is what people ask about.
+        order.retain(|rule| rule.failed.len() == 1);
+    }
+    let what = if all { "Rules that do not hold" } else { "One condition is missing for" };
+    lines.push(format!("  {what} ({} of {total} rules tried that fail):", order.len()));
+    for rule in order {
+        wrap(lines, "    ", &format!("{} {}", rule.pos, rule.summary));
+        for failed in &rule.failed {
+            wrap(lines, "        ", &format!("needs: {}; but {}", failed.condition, failed.fact));
+        }
+    }
+    if !all {
+        lines.push("    (--all shows the other ones, too)".to_string());
+    }
+}
+
+/// Adds a text as lines of 80 columns, those after the first indented by two more.
+pub fn wrap(lines: &mut Vec<String>, indent: &str, text: &str) {
+    const WIDTH: usize = 80;
+    let mut line = String::from(indent);
+    let mut empty = true;
+    for word in text.split_whitespace() {
+        if !empty && line.chars().count() + 1 + word.chars().count() > WIDTH {
+            lines.push(std::mem::replace(&mut line, format!("{indent}  ")));
+            empty = true;
+        }
+        if !empty {
+            line.push(' ');
+        }
+        line.push_str(word);
+        empty = false;
+    }
+    lines.push(line);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_end_before_the_edge() {
+        let mut lines = Vec::new();
+        wrap(&mut lines, "  ", &"word ".repeat(40));
+        assert!(lines.len() > 2 && lines.iter().all(|line| line.chars().count() <= 80), "{lines:?}");
+        assert!(lines[0].starts_with("  word") && lines[1].starts_with("    word"));
+    }
+}

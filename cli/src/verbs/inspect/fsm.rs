@@ -1,0 +1,99 @@
+//! The two state machines: keepers' transitions and the monitors' rules.
+
+use std::collections::BTreeSet;
+
+use failover::NodeState;
+use failover::state::Generation;
+use failover::{edges, render, rules};
+use keeper::commands::show;
+use keeper::transitions;
+use serde_json::json;
+
+use crate::args::inspect::{Fsm, LocalArgs, Machine};
+use crate::exit::CliError;
+use crate::locate;
+use crate::output;
+use crate::verbs::later;
+
+pub fn run(verb: Fsm) -> Result<(), CliError> {
+    match verb {
+        Fsm::State(args) => {
+            let state = show::state(&locate::data_dir(&args.data)?)?;
+            output::json(&show::state_json(&state))
+        }
+        Fsm::List(args) => list(&args),
+        Fsm::Gv(args) => output::line(&match args.table {
+            Machine::Keeper => keeper_drawing(),
+            Machine::Rules => rules_drawing(),
+        }),
+        Fsm::Rules => output::line(render::rules_text().trim_end()),
+        Fsm::Nodes(_) => later::not_provided("fsm nodes", "the monitors have the list: pgquorum inspect monitor get others"),
+        Fsm::Init(_) | Fsm::Assign(_) => {
+            later::keeper_does("fsm init and fsm assign", "pgquorum perform, pgquorum enable maintenance, pgquorum set")
+        }
+        Fsm::Step(_) => later::keeper_does("fsm step", "pgquorum run"),
+    }
+}
+
+fn list(args: &LocalArgs) -> Result<(), CliError> {
+    let state = show::state(&locate::data_dir(&args.data)?)?;
+    let reachable: Vec<&str> = edges::edges_of(Generation::Pgquorum)
+        .filter(|(from, _)| *from == state.current)
+        .map(|(_, to)| to.name())
+        .collect();
+    match args.json.json {
+        true => output::json(&json!({"current_role": state.current.name(), "reachable": reachable})),
+        false => {
+            for name in reachable {
+                output::line(name)?;
+            }
+            Ok(())
+        }
+    }
+}
+
+const HEAD: &str = "digraph finite_state_machine\n{\n    size=\"12\"\n    ratio=\"fill\"\n    \
+    node [shape = doubleoctagon, style=filled, color=\"bisque1\"]; init primary secondary;\n    \
+    node [shape = octagon, style=filled, color=\"bisque3\"];\n";
+
+/// What a keeper does on each edge.
+fn keeper_drawing() -> String {
+    let mut text = String::from(HEAD);
+    for (from, to) in edges::edges_of(Generation::Pgquorum) {
+        let steps = transitions::steps(from, to).unwrap_or_default();
+        let label: Vec<String> = steps.iter().map(|step| format!("{step:?}")).collect();
+        let newer = if edges::has_edge(Generation::Stock20, from, to) { "" } else { ", style = dashed" };
+        text.push_str(&format!("    {from} -> {to} [ label = \"{}\"{newer} ];\n", label.join(", ")));
+    }
+    text.push('}');
+    text
+}
+
+/// Which goal the rules give to a node in which state, by the rules' numbers.
+fn rules_drawing() -> String {
+    use failover::condition::NodeTest;
+    use failover::rule::Who;
+    let mut drawn: BTreeSet<(NodeState, NodeState, u16)> = BTreeSet::new();
+    for rule in rules::all() {
+        for (who, goal) in rule.assign {
+            let tests = match who {
+                Who::Node => rule.node,
+                Who::Primary => rule.primary,
+                Who::Others | Who::UnhealthySecondaries => continue,
+            };
+            let states = tests.iter().find_map(|test| match test {
+                NodeTest::Converged(set) | NodeTest::Reported(set) => Some(*set),
+                _ => None,
+            });
+            for from in states.unwrap_or_default() {
+                drawn.insert((*from, *goal, rule.pos));
+            }
+        }
+    }
+    let mut text = String::from(HEAD);
+    for (from, to, pos) in drawn {
+        text.push_str(&format!("    {from} -> {to} [ label = \"{pos}\" ];\n"));
+    }
+    text.push('}');
+    text
+}

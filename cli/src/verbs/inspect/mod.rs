@@ -1,0 +1,175 @@
+//! `pgquorum inspect ...`: what pg_autoctl calls `do`.
+
+mod fsm;
+mod net;
+mod pg;
+
+use keeper::commands::service;
+use monitor_client::{GroupNode, StateNotification};
+use serde_json::{Value, json};
+
+use crate::args::inspect::{AskMonitor, Inspect, InspectDemo, InspectMonitor, MonitorGet, Service, ServiceName};
+use crate::exit::{CliError, Status};
+use crate::locate::{self, Operator};
+use crate::output;
+use crate::verbs::{block_on, find_node, later};
+
+pub fn run(verb: Inspect) -> Result<(), CliError> {
+    match verb {
+        Inspect::Monitor(InspectMonitor::Get(what)) => get(what),
+        Inspect::Monitor(InspectMonitor::Version(args)) => version(&args),
+        Inspect::Monitor(InspectMonitor::ParseNotification { payload }) => parse_notification(&payload),
+        Inspect::Fsm(verb) => fsm::run(verb),
+        Inspect::Show(verb) => net::run(verb),
+        Inspect::Pgsetup(verb) => pg::setup(verb),
+        Inspect::Primary(verb) => pg::primary(verb),
+        Inspect::Service(Service::Getpid { name, data }) => getpid(name, &data),
+        Inspect::Service(Service::Restart(_)) => {
+            later::keeper_does("service restart", "pgquorum stop --leave-postgres && pgquorum run restarts the keeper alone")
+        }
+        Inspect::Demo(InspectDemo::Uri(args)) => application_uri(&args),
+        Inspect::Demo(InspectDemo::Ping(args)) => ping(&args),
+        Inspect::Standby(_) => later::keeper_does("standby", "`pgquorum run` makes and rewinds standbys"),
+        Inspect::Pgctl(_) => later::keeper_does("pgctl", "pgquorum stop, pgquorum run"),
+        Inspect::Coordinator(_) => later::citus("coordinator"),
+        Inspect::Tmux(_) | Inspect::Azure(_) => {
+            later::not_provided("tmux and azure", "`pgquorum demo` brings up a whole cluster on this machine")
+        }
+    }
+}
+
+impl AskMonitor {
+    fn operator(&self) -> Result<Operator, CliError> {
+        Operator::new(&self.monitor, &self.formation)
+    }
+}
+
+fn node_json(node: &GroupNode) -> Value {
+    json!({
+        "primary_node_id": node.id, "primary_name": node.name, "primary_host": node.host, "primary_port": node.port,
+    })
+}
+
+fn get(what: MonitorGet) -> Result<(), CliError> {
+    block_on(async {
+        match what {
+            MonitorGet::Primary(args) => {
+                let operator = args.operator()?;
+                let group = operator.group(args.group).unwrap_or(0);
+                let node = operator.client.get_primary(&operator.formation, group).await?;
+                match args.json.json {
+                    true => output::json(&node_json(&node)),
+                    false => output::line(&format!("{}/{} {}:{}", group, node.id, node.host, node.port)),
+                }
+            }
+            MonitorGet::Others(args) => {
+                let operator = args.operator()?;
+                let own = find_node(&operator.client, &operator.formation, &operator.node_name(&None)).await?;
+                let others = operator.client.get_other_nodes(own.id).await?;
+                if args.json.json {
+                    let one = |node: &GroupNode| {
+                        json!({
+                            "node_id": node.id, "node_name": node.name, "node_host": node.host, "node_port": node.port,
+                            "node_lsn": node.lsn.to_string(), "node_is_primary": node.is_primary,
+                        })
+                    };
+                    return output::json(&Value::Array(others.iter().map(one).collect()));
+                }
+                for node in others {
+                    let primary = if node.is_primary { " primary" } else { "" };
+                    output::line(&format!("{} {} {}:{}{primary}", node.id, node.name, node.host, node.port))?;
+                }
+                Ok(())
+            }
+            MonitorGet::CandidateCount(args) => {
+                let operator = args.operator()?;
+                let group = operator.group(args.group);
+                let nodes = operator.client.current_state(&operator.formation, group).await?;
+                let candidate =
+                    |node: &&monitor_client::NodeRow| node.candidate_priority > 0 && !node.reported.is_writable();
+                let count = nodes.iter().filter(candidate).count();
+                match args.json.json {
+                    true => output::json(&json!({"count": count})),
+                    false => output::line(&count.to_string()),
+                }
+            }
+            MonitorGet::Coordinator(_) => later::citus("monitor get coordinator"),
+        }
+    })
+}
+
+fn version(args: &AskMonitor) -> Result<(), CliError> {
+    block_on(async {
+        let operator = args.operator()?;
+        let version = operator.client.extension_version().await?.unwrap_or_default();
+        match args.json.json {
+            true => output::json(&json!({"pgautofailover": version})),
+            false => output::line(&version),
+        }
+    })
+}
+
+fn parse_notification(payload: &str) -> Result<(), CliError> {
+    let Some(state) = StateNotification::parse(payload) else {
+        return Err(CliError::new(Status::BadArguments, "this is no notification of the channel \"state\""));
+    };
+    output::json(&json!({
+        "name": state.name,
+        "hostname": state.host,
+        "port": state.port,
+        "formationid": state.formation,
+        "reportedState": state.reported.name(),
+        "goalState": state.goal.name(),
+    }))
+}
+
+fn getpid(name: ServiceName, data: &crate::args::DataDir) -> Result<(), CliError> {
+    let pgdata = locate::data_dir(data)?;
+    let status = keeper::commands::block_on(service::status(&pgdata))?;
+    let named = |wanted: &str| {
+        let services = status["pg_autoctl"]["services"].as_array().cloned().unwrap_or_default();
+        services.iter().find(|service| service["name"] == wanted).map(|service| service["pid"].clone())
+    };
+    let pid = match name {
+        ServiceName::Postgres => Some(status["postgres"]["pid"].clone()),
+        ServiceName::Listener | ServiceName::NodeActive => named("node-active"),
+        ServiceName::Guardian => named("guardian"),
+    };
+    match pid.and_then(|pid| pid.as_i64()) {
+        Some(pid) => output::line(&pid.to_string()),
+        None => Err(CliError::new(Status::BadState, format!("it does not run on {}", pgdata.display()))),
+    }
+}
+
+async fn uri_of(args: &AskMonitor) -> Result<String, CliError> {
+    let operator = args.operator()?;
+    let uri = operator.client.formation_uri(&operator.formation, &operator.located.sslmode).await?;
+    uri.ok_or_else(|| {
+        CliError::new(Status::BadState, format!("formation \"{}\" has no nodes", operator.formation))
+    })
+}
+
+fn application_uri(args: &AskMonitor) -> Result<(), CliError> {
+    block_on(async { output::line(&uri_of(args).await?) })
+}
+
+/// Is there a primary that takes writes, where an application would look?
+fn ping(args: &AskMonitor) -> Result<(), CliError> {
+    block_on(async {
+        let uri = uri_of(args).await?;
+        let began = std::time::Instant::now();
+        let answer = tokio::process::Command::new("psql")
+            .args(["-X", "-A", "-t", "-c", "select inet_server_port()", &uri])
+            .env("PGCONNECT_TIMEOUT", "3")
+            .stdin(std::process::Stdio::null())
+            .output()
+            .await
+            .map_err(|error| CliError::new(Status::Postgres, format!("psql cannot be run: {error}")))?;
+        if !answer.status.success() {
+            let said = String::from_utf8_lossy(&answer.stderr).trim().to_string();
+            return Err(CliError::new(Status::Postgres, said).while_doing("the application cannot connect"));
+        }
+        let port = String::from_utf8_lossy(&answer.stdout).trim().to_string();
+        output::line(&format!("a primary answers at port {port}, in {} ms", began.elapsed().as_millis()))
+    })
+}

@@ -1,0 +1,238 @@
+//! Changes of the node of a data directory: its TLS, its monitor, its name and host.
+
+use keeper::commands::create::SslChoice;
+use keeper::commands::{self, config, service, show};
+use monitor_client::{ConnectOptions, MonitorClient, RegistrationRequest, Target};
+use serde_json::json;
+use tracing::{info, warn};
+
+use crate::args::change::{SetMetadata, ToggleMonitor, ToggleSsl};
+use crate::exit::{CliError, Status};
+use crate::locate;
+use crate::output;
+use crate::verbs::{block_on, node};
+
+/// What the configuration says instead of a URI when there is no monitor.
+const DISABLED: &str = keeper::config::MONITOR_DISABLED;
+
+/// Has a running keeper read its configuration again.
+fn take_up(pgdata: &std::path::Path) -> Result<(), CliError> {
+    let paths = commands::paths(pgdata)?;
+    match service::running(&paths) {
+        Some(pid) => {
+            service::reload(pgdata)?;
+            info!("the keeper (process {pid}) was told to read its configuration again");
+        }
+        None => info!("no keeper runs: it takes effect with `pgquorum run`"),
+    }
+    Ok(())
+}
+
+pub fn enable_ssl(args: &ToggleSsl) -> Result<(), CliError> {
+    let pgdata = locate::data_dir(&args.data)?;
+    let choice = node::ssl_choice(&args.ssl)?;
+    let before = config::get_all(&pgdata)?;
+    let file = |path: &std::path::Path| path.display().to_string();
+    let (active, self_signed, mode, certificate, key) = match &choice {
+        SslChoice::None => ("0", "0", "prefer", String::new(), String::new()),
+        SslChoice::SelfSigned => {
+            ("1", "1", "require", file(&pgdata.join("server.crt")), file(&pgdata.join("server.key")))
+        }
+        SslChoice::Own { certificate, key } => ("1", "0", "verify-full", file(certificate), file(key)),
+    };
+    let named = |path: &Option<std::path::PathBuf>| path.as_deref().map(file).unwrap_or_default();
+    let mode = args.ssl.ssl_mode.as_deref().unwrap_or(mode);
+    for path in args.ssl.own_certificates().into_iter().flatten() {
+        if !path.is_file() {
+            return Err(CliError::new(Status::BadArguments, format!("{} is no file", path.display())));
+        }
+    }
+    let wanted = [
+        ("ssl.self_signed", self_signed),
+        ("ssl.sslmode", mode),
+        ("ssl.ca_file", &named(&args.ssl.ssl_ca_file)),
+        ("ssl.crl_file", &named(&args.ssl.ssl_crl_file)),
+        ("ssl.cert_file", &certificate),
+        ("ssl.key_file", &key),
+        ("ssl.active", active),
+    ];
+    for (name, value) in wanted {
+        if let Err(error) = config::set(&pgdata, name, value) {
+            restore(&pgdata, &before);
+            return Err(error.into());
+        }
+    }
+    match active {
+        "1" => info!("TLS is configured: sslmode {mode}"),
+        _ => info!("TLS is switched off: sslmode {mode}"),
+    }
+    take_up(&pgdata)?;
+    if args.json.json {
+        return output::json(&config::get_all(&pgdata)?["ssl"]);
+    }
+    Ok(())
+}
+
+/// Puts the section back as it was: no change is made half.
+fn restore(pgdata: &std::path::Path, before: &serde_json::Value) {
+    let Some(section) = before["ssl"].as_object() else { return };
+    for (key, value) in section {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_string);
+        if let Err(error) = config::set(pgdata, &format!("ssl.{key}"), &text) {
+            warn!("ssl.{key} could not be put back to \"{text}\": {error}");
+        }
+    }
+}
+
+pub fn disable_ssl(args: &ToggleSsl) -> Result<(), CliError> {
+    let mut off = args.ssl.clone();
+    if off.ssl_self_signed || off.own_certificates().into_iter().any(|file| file.is_some()) {
+        return Err(CliError::new(Status::BadArguments, "disable ssl takes no certificates"));
+    }
+    off.no_ssl = true;
+    enable_ssl(&ToggleSsl { data: args.data.clone(), ssl: off, json: args.json.clone() })
+}
+
+fn client_of(uri: &str) -> Result<MonitorClient, CliError> {
+    let target = Target::parse(uri).map_err(|error| CliError::new(Status::BadArguments, error.to_string()))?;
+    Ok(MonitorClient::new(target, ConnectOptions::default(), std::time::Duration::from_secs(10)))
+}
+
+/// `enable monitor URI`: the node is orchestrated from there. Monitors that do not know it yet are told
+/// its id, state and system identifier.
+pub fn enable_monitor(args: &ToggleMonitor) -> Result<(), CliError> {
+    let Some(uri) = &args.uri else {
+        return Err(CliError::new(Status::BadArguments, "where are the monitors?")
+            .hint("pgquorum enable monitor postgres://autoctl_node@a,b,c/pg_auto_failover --pgdata DIR"));
+    };
+    let pgdata = locate::data_dir(&args.data)?;
+    let present = config::get(&pgdata, "pg_autoctl.monitor")?;
+    if present != DISABLED && present != *uri {
+        info!("the node had another monitor until now");
+    }
+    let get = |name: &str| config::get(&pgdata, name);
+    let (formation, name, host, dbname) =
+        (get("pg_autoctl.formation")?, get("pg_autoctl.name")?, get("pg_autoctl.hostname")?, get("postgresql.dbname")?);
+    let port = get("postgresql.port")?.parse().unwrap_or(monitor_client::DEFAULT_PORT);
+    let state = show::state(&pgdata)?;
+    let client = client_of(uri)?;
+    block_on(async {
+        let known = client.get_nodes(&formation, None).await?;
+        match known.iter().find(|node| node.id == state.node_id || node.name == name) {
+            Some(node) if node.id == state.node_id && node.host == host && node.port == port => {
+                info!("the monitors know node {} \"{name}\" already", state.node_id);
+            }
+            Some(other) => {
+                return Err(CliError::new(
+                    Status::Monitor,
+                    format!(
+                        "the monitors have node {} \"{}\" ({}:{}), and this is node {} \"{name}\" ({host}:{port})",
+                        other.id, other.name, other.host, other.port, state.node_id
+                    ),
+                )
+                .hint("drop that one first, if it is not in use: pgquorum drop node --force"));
+            }
+            None => {
+                // An empty group takes a primary as its only node; the standbys come after it.
+                let writable = state.current.is_writable();
+                let registration = client
+                    .register_node(&RegistrationRequest {
+                        formation: formation.clone(),
+                        host: host.clone(),
+                        port,
+                        dbname: dbname.clone(),
+                        name: name.clone(),
+                        system_identifier: state.system_identifier,
+                        desired_id: Some(state.node_id),
+                        desired_group: Some(state.group),
+                        initial_state: if writable { failover::NodeState::Single } else { state.current },
+                        kind: "standalone".to_string(),
+                        candidate_priority: 50,
+                        replication_quorum: true,
+                        cluster: "default".to_string(),
+                    })
+                    .await?;
+                let goal = registration.registered.assignment.state;
+                registration.commit(client.patience()).await?;
+                info!("registered as node {} \"{name}\", to become {goal}", state.node_id);
+            }
+        }
+        Ok(())
+    })?;
+    config::set(&pgdata, "pg_autoctl.monitor", uri)?;
+    take_up(&pgdata)
+}
+
+/// `disable monitor`: a keeper of this release cannot run without one, and says so before anything is done.
+pub fn disable_monitor(args: &ToggleMonitor) -> Result<(), CliError> {
+    let pgdata = locate::data_dir(&args.data)?;
+    let paths = commands::paths(&pgdata)?;
+    if let Some(pid) = service::running(&paths) {
+        return Err(CliError::new(
+            Status::BadState,
+            format!("the keeper (process {pid}) runs, and a keeper of this release needs a monitor"),
+        )
+        .hint("`pgquorum stop --leave-postgres` ends the keeper only; then repeat this, then `pgquorum enable monitor URI`"));
+    }
+    let (monitor, name, formation) = (
+        config::get(&pgdata, "pg_autoctl.monitor")?,
+        config::get(&pgdata, "pg_autoctl.name")?,
+        config::get(&pgdata, "pg_autoctl.formation")?,
+    );
+    if monitor == DISABLED {
+        info!("the monitor is disabled already");
+        return Ok(());
+    }
+    let client = client_of(&monitor)?;
+    block_on(async {
+        let known = match client.get_nodes(&formation, None).await {
+            Ok(nodes) => nodes.iter().any(|node| node.name == name),
+            Err(error) if args.force => {
+                warn!("the monitor cannot be told: {error}");
+                false
+            }
+            Err(error) => return Err(CliError::from(error).hint("--force does it all the same")),
+        };
+        match (known, args.force) {
+            (true, true) => client.remove_node(&formation, &name, true).await.map(drop).map_err(CliError::from),
+            (true, false) => {
+                Err(CliError::new(Status::Monitor, format!("\"{name}\" is still registered at the monitor"))
+                    .hint("--force takes it off the monitor; `pgquorum drop node` drops it in order"))
+            }
+            (false, _) => Ok(()),
+        }
+    })?;
+    config::set(&pgdata, "pg_autoctl.monitor", DISABLED)?;
+    info!("the monitor is disabled: `pgquorum enable monitor URI` gives this node another one");
+    Ok(())
+}
+
+pub fn set_metadata(args: &SetMetadata) -> Result<(), CliError> {
+    if args.name.is_none() && args.hostname.is_none() && args.pgport.is_none() {
+        return Err(CliError::new(Status::BadArguments, "nothing to set").hint("give --name or --hostname"));
+    }
+    let pgdata = locate::data_dir(&args.data)?;
+    let port: u16 = config::get(&pgdata, "postgresql.port")?.parse().unwrap_or(monitor_client::DEFAULT_PORT);
+    if args.pgport.is_some_and(|wanted| wanted != port) {
+        return Err(CliError::new(Status::BadArguments, "the port of a node cannot be changed in this release"));
+    }
+    let state = show::state(&pgdata)?;
+    let client = client_of(&config::get(&pgdata, "pg_autoctl.monitor")?)?;
+    let (name, host) = (args.name.as_deref(), args.hostname.as_deref());
+    // The monitors refuse names that are taken: they are asked first.
+    block_on(async { Ok(client.update_node_metadata(state.node_id, name, host, Some(port)).await?) })?;
+    for (key, value) in [("pg_autoctl.name", name), ("pg_autoctl.hostname", host)] {
+        if let Some(value) = value {
+            config::set(&pgdata, key, value)?;
+        }
+    }
+    take_up(&pgdata)?;
+    let (name, host) = (config::get(&pgdata, "pg_autoctl.name")?, config::get(&pgdata, "pg_autoctl.hostname")?);
+    match args.json.json {
+        true => output::json(&json!({"name": name, "hostname": host, "port": port})),
+        false => {
+            info!("node {} is now \"{name}\" at {host}:{port}", state.node_id);
+            Ok(())
+        }
+    }
+}

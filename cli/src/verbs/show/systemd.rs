@@ -1,0 +1,47 @@
+//! A systemd unit for a data directory.
+
+use std::env;
+use std::path::PathBuf;
+
+use nix::unistd::{User, geteuid};
+
+use crate::args::DataDir;
+use crate::exit::{CliError, Status};
+use crate::locate;
+use crate::output;
+use crate::verbs::node;
+
+pub fn show(args: &DataDir) -> Result<(), CliError> {
+    let pgdata = locate::data_dir(args)?;
+    let monitor = pgdata.join("pgquorum.cfg").exists();
+    if !monitor && !node::is_node(args) {
+        return Err(CliError::new(
+            Status::BadConfiguration,
+            format!("{} is neither a monitor nor a node of this machine", pgdata.display()),
+        )
+        .hint("pgquorum create monitor, or pgquorum create postgres"));
+    }
+    let user = User::from_uid(geteuid())
+        .ok()
+        .flatten()
+        .ok_or_else(|| CliError::new(Status::Internal, "the user that runs this has no name"))?;
+    let program = env::current_exe()?;
+    let what = if monitor { "pgquorum monitor" } else { "pgquorum keeper and PostgreSQL" };
+    let mut environment = format!("Environment = 'PGDATA={}'\n", pgdata.display());
+    for variable in ["XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR"] {
+        if let Some(dir) = env::var_os(variable).filter(|dir| !dir.is_empty()) {
+            environment.push_str(&format!("Environment = '{variable}={}'\n", PathBuf::from(dir).display()));
+        }
+    }
+    // 121: the node was dropped. 122: nothing changes until somebody has looked.
+    output::line(&format!(
+        "[Unit]\nDescription = {what} of {pgdata}\nAfter = network-online.target\nWants = network-online.target\n\n\
+         [Service]\nWorkingDirectory = {home}\n{environment}User = {user}\nExecStart = {program} run\nRestart = always\n\
+         RestartPreventExitStatus = 121 122\nStartLimitBurst = 0\nExecReload = {program} reload\nKillMode = mixed\n\
+         TimeoutStopSec = 90\n\n[Install]\nWantedBy = multi-user.target",
+        pgdata = pgdata.display(),
+        home = user.dir.display(),
+        user = user.name,
+        program = program.display(),
+    ))
+}

@@ -1,0 +1,83 @@
+//! Reads that look behind the tables: facts of the rules, single events, what may be lost. A stock monitor
+//! has none of them.
+
+use crate::client::MonitorClient;
+use crate::error::CallError;
+use crate::rows::EventDetail;
+use crate::sql::literal;
+
+/// No such function, column, table or schema there.
+fn is_unknown(error: &CallError) -> bool {
+    matches!(error.code(), Some("42883" | "42703" | "42P01" | "3F000"))
+}
+
+const EVENT: &str = "SELECT eventid, to_char(eventtime, 'YYYY-MM-DD HH24:MI:SS'), formationid, nodeid, groupid, nodename, \
+     reportedstate, goalstate, reportedtli, reportedlsn, candidatepriority, replicationquorum, description";
+
+impl MonitorClient {
+    /// Everything that the rules look at in a group, as JSON (a `failover::Snapshot`). A stock monitor
+    /// has no such function: `None`.
+    pub async fn group_facts(&self, formation: &str, group: i32) -> Result<Option<String>, CallError> {
+        match self.read_text(&format!("SELECT pgquorum.group_facts({}, {group})", literal(formation))).await {
+            Ok(json) => Ok(Some(json)),
+            Err(error) if is_unknown(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What a failover that accepts losses may lose, in the monitor's words; `None` from one that
+    /// cannot tell.
+    pub async fn data_loss_statement(&self, formation: &str, group: i32) -> Result<Option<String>, CallError> {
+        match self.read_text(&format!("SELECT pgquorum.data_loss_statement({}, {group})", literal(formation))).await {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if is_unknown(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// An event by its number, after the `before` that precede it. Oldest first.
+    pub async fn events_around(&self, number: i64, before: i64) -> Result<Vec<EventDetail>, CallError> {
+        let (from, where_) = (number.saturating_sub(before), "FROM pgautofailover.event WHERE eventid BETWEEN");
+        self.events(&format!("{where_} {from} AND {number} ORDER BY eventid")).await
+    }
+
+    /// The newest events of a formation, oldest first.
+    pub async fn newest_events(&self, formation: &str, group: Option<i32>, count: u32) -> Result<Vec<EventDetail>, CallError> {
+        let group = group.map_or_else(String::new, |group| format!(" AND groupid = {group}"));
+        let mut events = self
+            .events(&format!(
+                "FROM pgautofailover.event WHERE formationid = {}{group} ORDER BY eventid DESC LIMIT {count}",
+                literal(formation)
+            ))
+            .await?;
+        events.reverse();
+        Ok(events)
+    }
+
+    async fn events(&self, rest: &str) -> Result<Vec<EventDetail>, CallError> {
+        let rows = match self.read(&format!("{EVENT}, rule_pos {rest}")).await {
+            Err(error) if is_unknown(&error) => self.read(&format!("{EVENT}, NULL {rest}")).await?,
+            other => other?,
+        };
+        rows.iter()
+            .map(|row| {
+                Ok(EventDetail {
+                    id: row.parse(0)?,
+                    time: row.string(1)?,
+                    formation: row.string(2)?,
+                    node: row.parse(3)?,
+                    group: row.parse(4)?,
+                    name: row.string(5)?,
+                    reported: row.string(6)?,
+                    goal: row.string(7)?,
+                    timeline: row.parse(8)?,
+                    lsn: row.string(9)?,
+                    priority: row.parse(10)?,
+                    quorum: row.boolean(11)?,
+                    description: row.text(12)?.unwrap_or("").to_string(),
+                    rule: row.optional(13)?,
+                })
+            })
+            .collect()
+    }
+}
