@@ -174,3 +174,13 @@ fn monitors_are_found_in_data_directories() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "postgres://autoctl_node@h:7/pg_auto_failover\n");
     refused(pgquorum(&["show", "state", "--pgdata", node.to_str().unwrap()]), 1, &["neither a monitor"]);
 }
+
+#[test]
+fn the_reference_of_commands_is_fresh() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/commands.md");
+    let output = pgquorum(&["help", "reference"]);
+    fine(&output);
+    let found = fs::read_to_string(&path).unwrap_or_default();
+    let fresh = String::from_utf8_lossy(&output.stdout);
+    assert!(found == fresh, "docs/reference/commands.md is stale: pgquorum help reference > docs/reference/commands.md");
+}

@@ -21,7 +21,7 @@ pub async fn explain(operator: &Operator, number: i64, as_json: bool) -> Result<
     let same_group = |other: &&EventDetail| other.formation == event.formation && other.group == event.group;
     let before: Vec<&EventDetail> = events.iter().filter(same_group).filter(|other| other.id <= number).collect();
     let evidence = last_of_each_node(&before);
-    let rule = event.rule.and_then(|pos| rules::by_pos(pos));
+    let rule = event.rule.and_then(rules::by_pos);
     if as_json {
         return output::json(&json!({
             "event": event_json(event),
