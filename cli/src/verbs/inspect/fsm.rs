@@ -79,7 +79,7 @@ fn rules_drawing() -> String {
             let tests = match who {
                 Who::Node => rule.node,
                 Who::Primary => rule.primary,
-                Who::Others | Who::UnhealthySecondaries => continue,
+                Who::Others | Who::UnhealthySecondaries | Who::Standbys | Who::Sealed => continue,
             };
             let states = tests.iter().find_map(|test| match test {
                 NodeTest::Converged(set) | NodeTest::Reported(set) => Some(*set),
