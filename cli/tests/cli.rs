@@ -82,13 +82,13 @@ fn creation_can_be_repeated_and_says_what_differs() {
 fn creation_refuses_what_cannot_work() {
     let dir = tempfile::tempdir().unwrap();
     let new = dir.path().join("new");
-    refused(create(&new, &["--ssl-self-signed"]), 1, &["contradicts"]);
+    refused(create(&new, &["--ssl-self-signed"]), 1, &["exclude each other"]);
     let pgdata = new.to_str().unwrap();
     let base = ["create", "monitor", "--pgdata", pgdata, "--hostname", "127.0.0.1"];
     let with = |more: &[&str]| pgquorum(&[&base, more].concat());
     refused(with(&["--auth", "trust"]), 1, &["choice about TLS", "--no-ssl"]);
-    refused(with(&["--auth", "trust", "--ssl-self-signed"]), 1, &["comes later"]);
-    refused(with(&["--auth", "trust", "--server-cert", "x"]), 1, &["comes later"]);
+    refused(with(&["--auth", "trust", "--server-cert", "x"]), 1, &["--server-key"]);
+    refused(with(&["--auth", "trust", "--server-cert", "x", "--server-key", "y"]), 1, &["--ssl-ca-file"]);
     refused(with(&["--no-ssl"]), 1, &["choice of authentication"]);
     refused(with(&["--no-ssl", "--auth", "ident"]), 1, &["ident"]);
     refused(with(&["--no-ssl", "--auth", "scram-sha-256"]), 1, &["PG_AUTOCTL_NODE_PASSWORD"]);
