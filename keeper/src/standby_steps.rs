@@ -83,8 +83,13 @@ impl Worker {
             return Ok(());
         }
         let node = self.monitor.get_most_advanced_standby(&self.config.formation, self.group).await?;
-        let node = node.ok_or_else(|| KeeperError::monitor("no standby has reported its LSN yet"))?;
-        let from = Upstream { id: node.id, host: node.host, port: node.port };
+        // The election may be over already: then the primary is there, and has all that was acknowledged.
+        let from = match node {
+            Some(node) => Upstream { id: node.id, host: node.host, port: node.port },
+            None => self.primary().await.map_err(|error| {
+                KeeperError::monitor(format!("no standby has reported its LSN yet, and there is no primary: {error}"))
+            })?,
+        };
         upstream::identify(&self.config, &from, self.node_id).await?;
         self.copy_from(&from, false).await
     }
