@@ -259,7 +259,8 @@ impl Keeper {
             (Kind::Upkeep(what), Ok(())) => {
                 tracing::debug!("{what}: done");
                 if what == "start" {
-                    self.backoff.reset();
+                    // Until it is seen to work: what starts and works for nobody is no reason to hurry.
+                    self.backoff.failed();
                 }
             }
             (Kind::Upkeep(what), Err(error)) => {
@@ -299,6 +300,7 @@ impl Keeper {
                 && attempts > 0
                 && should
             {
+                self.backoff.reset();
                 info!("PostgreSQL is back after {:.1} s", since.elapsed().as_secs_f32());
             }
         } else if self.down.is_none() {
@@ -399,6 +401,7 @@ impl Keeper {
                 *attempts += 1;
                 info!("PostgreSQL is down in state {}: starting it (attempt {attempts})", self.state.current);
             }
+            self.worker.keep.forget();
             self.upkeep("start", &[Step::Start]);
             return Ok(());
         };

@@ -129,6 +129,11 @@ impl Keep {
         answers
     }
 
+    /// The next connection is a new one: an old one may answer where nobody is let in any more.
+    pub fn forget(&self) {
+        *self.slot() = None;
+    }
+
     fn slot(&self) -> MutexGuard<'_, Option<Sql>> {
         // A poisoned lock means that another holder panicked; the slot is only ever replaced whole.
         self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
