@@ -1,9 +1,10 @@
 //! Three monitors as real processes, driven by the command line; nodes are played by the test.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
@@ -40,23 +41,9 @@ impl Drop for Monitors {
     }
 }
 
-/// A port that was free a moment ago, from below the range that the kernel takes the ports of outgoing
-/// connections from: one of those must not have it when a server comes back to it.
-fn free_port() -> u16 {
-    use std::sync::atomic::{AtomicU32, Ordering};
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    loop {
-        let n = std::process::id().wrapping_mul(211).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
-        let port = 20_000 + (n % 12_000) as u16;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-}
-
 impl Monitors {
     fn start() -> Monitors {
-        let ports: Vec<u16> = (0..6).map(|_| free_port()).collect();
+        let ports: Vec<u16> = (0..6).map(|_| support::free_port()).collect();
         let replicas: Vec<String> =
             (0..3).map(|i| format!("{}=127.0.0.1:{}:{}", NAMES[i], ports[i], ports[i + 3])).collect();
         let hosts: Vec<String> = ports[..3].iter().map(|port| format!("127.0.0.1:{port}")).collect();

@@ -1,8 +1,9 @@
 //! A PostgreSQL node from our own command line under our own monitor: made, looked at, changed, dropped.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod support;
+
 use std::fs::{self, File};
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -81,22 +82,8 @@ impl Drop for Machine {
     }
 }
 
-/// A port that was free a moment ago, from below the range that the kernel takes the ports of outgoing
-/// connections from: one of those must not have it when a server comes back to it.
-fn free_port() -> u16 {
-    use std::sync::atomic::{AtomicU32, Ordering};
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    loop {
-        let n = std::process::id().wrapping_mul(211).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
-        let port = 20_000 + (n % 12_000) as u16;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-}
-
 fn port() -> String {
-    free_port().to_string()
+    support::free_port().to_string()
 }
 
 fn text(output: &Output) -> String {
@@ -106,6 +93,7 @@ fn text(output: &Output) -> String {
 #[test]
 fn a_node_from_creation_to_removal() {
     if !Path::new(BINDIR).join("pg_ctl").exists() {
+        assert!(std::env::var_os("CI").is_none(), "no PostgreSQL 15 in {BINDIR}");
         eprintln!("SKIPPED: no PostgreSQL 15 in {BINDIR}");
         return;
     }

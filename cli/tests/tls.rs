@@ -1,8 +1,9 @@
 //! A monitor with a certificate of its own, and clients that trust it, distrust it, or do without.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod support;
+
 use std::fs;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -20,10 +21,6 @@ impl Drop for Monitor {
     }
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 fn pgquorum(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pgquorum"));
     command.args(args).env_remove("PGDATA").env_remove("PG_AUTOCTL_MONITOR").env("PGCONNECT_TIMEOUT", "3");
@@ -37,7 +34,7 @@ fn text(bytes: &[u8]) -> String {
 impl Monitor {
     fn start() -> Monitor {
         let dir = tempfile::tempdir().unwrap();
-        let (port, replica_port) = (free_port(), free_port());
+        let (port, replica_port) = (support::free_port(), support::free_port());
         let pgdata = dir.path().join("m1");
         let replicas = format!("m1=127.0.0.1:{port}:{replica_port}");
         let created = pgquorum(&[
