@@ -12,6 +12,7 @@ use tracing::{error, info, warn};
 
 use crate::boottime::BootTime;
 use crate::config::Config;
+use crate::disk;
 use crate::error::{Exit, KeeperError, Result};
 use crate::fence::{self, Contacts, Replies, Role};
 use crate::guardian::client::{Event, Guardian};
@@ -82,6 +83,10 @@ pub struct Keeper {
     pub(crate) down: Option<(Instant, u32)>,
     unfed_since: Option<Instant>,
     siblings_at: Instant,
+    disk: disk::Watch,
+    pub(crate) unsaved: Option<disk::Unsaved>,
+    /// The goal that the monitors gave last, when it is not acted on because it is not on disk.
+    pub(crate) unheeded: Option<NodeState>,
 }
 
 /// The client that all calls of a keeper go through.
@@ -153,6 +158,9 @@ impl Keeper {
             down: None,
             unfed_since: None,
             siblings_at: Instant::now(),
+            disk: disk::Watch::default(),
+            unsaved: None,
+            unheeded: None,
         })
     }
 
@@ -272,14 +280,11 @@ impl Keeper {
         }
     }
 
-    pub(crate) fn save(&self) {
-        // The next change tries again; until then the old state on disk leads to the same actions.
-        if let Err(error) = self.state.save(&self.worker.paths.state) {
-            error!("{error}");
-        }
-    }
-
     async fn tick(&mut self) -> Result<()> {
+        self.disk.look(&self.worker.config.pgdata);
+        if self.unsaved.is_some() {
+            self.save();
+        }
         let Some(seen) = self.look().await else {
             // Not even the guardian has answered yet.
             return Ok(());
@@ -381,7 +386,8 @@ impl Keeper {
             return Ok(());
         }
         // What follows takes the monitors' word, given a moment ago, that this node is still what it was.
-        if wanted == Wanted::HandsOff || !self.in_contact || Instant::now() < self.backoff.until() {
+        let otherwise = self.unheeded.is_some_and(|goal| transitions::wanted(goal) != wanted);
+        if wanted == Wanted::HandsOff || !self.in_contact || otherwise || Instant::now() < self.backoff.until() {
             return Ok(());
         }
         if seen.hung {

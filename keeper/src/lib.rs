@@ -8,6 +8,7 @@
 pub mod boottime;
 pub mod commands;
 pub mod config;
+mod disk;
 pub mod error;
 pub mod fence;
 mod files;

@@ -236,17 +236,24 @@ impl Keeper {
         Ok(())
     }
 
-    /// Goal and epoch are on disk before anything is done about them.
+    /// Goal and epoch are on disk before anything is done about them, except that PostgreSQL is stopped
+    /// whatever the disk says: a keeper that is started again starts nothing before the monitors have
+    /// spoken.
     fn take_goal(&mut self, goal: NodeState, epoch: u64) -> Result<()> {
+        self.unheeded = None;
         if goal == self.state.assigned && epoch == self.state.epoch {
             return Ok(());
         }
         let before = (self.state.assigned, self.state.epoch);
         (self.state.assigned, self.state.epoch) = (goal, epoch);
         if let Err(error) = self.state.save(&self.worker.paths.state) {
-            error!("{error}; the goal {goal} is not acted on before it is on disk");
-            (self.state.assigned, self.state.epoch) = before;
-            return Ok(());
+            if transitions::wanted(goal) != Wanted::Stopped {
+                self.tell_unsaved(&error, &format!("the goal {goal} is not acted on before it is on disk"));
+                (self.state.assigned, self.state.epoch) = before;
+                self.unheeded = Some(goal);
+                return Ok(());
+            }
+            self.tell_unsaved(&error, &format!("for the goal {goal} PostgreSQL is stopped all the same"));
         }
         if goal != before.0 {
             info!("told to be {goal} (now {}, epoch {epoch})", self.state.current);

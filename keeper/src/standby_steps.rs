@@ -176,6 +176,11 @@ impl Worker {
             start::ensure_running(&self.config, &self.guardian).await?;
         }
         let facts = Facts::ask(&self.sql().await?, QUERY).await?;
+        // WAL that came in between the two questions is not ahead of the primary.
+        let source = match facts.timeline == source.timeline && facts.lsn > source.lsn {
+            true => upstream::identify(&self.config, &primary, self.node_id).await?,
+            false => source,
+        };
         if source.system_identifier != facts.system_identifier {
             return Err(KeeperError::fatal(format!(
                 "node {} ({}:{}) belongs to another cluster (system identifier {}, ours is {})",

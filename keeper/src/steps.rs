@@ -6,6 +6,7 @@ use std::time::Duration;
 use failover::NodeState;
 use monitor_client::{GroupNode, MonitorClient};
 use tokio::time::{Instant, timeout};
+use tracing::warn;
 
 use crate::config::Config;
 use crate::error::{KeeperError, Result};
@@ -58,14 +59,28 @@ impl Step {
 
 impl Worker {
     /// The whole way from one state to another.
+    ///
+    /// Where the table has no edge, stopping is still obeyed: it harms nobody, and not stopping might (a
+    /// stock monitor asked for `wait_primary -> demote_timeout`, with another primary promoted already).
+    /// A primary whose memory is older than what the monitors know of it is stopped, and goes on from there.
     pub async fn transition(&self, from: NodeState, to: NodeState) -> Result<()> {
-        let steps = transitions::steps(from, to).ok_or_else(|| {
-            KeeperError::state(format!(
+        if let Some(steps) = transitions::steps(from, to) {
+            return self.run(steps, to).await;
+        }
+        let rest = match () {
+            () if transitions::wanted(to) == Wanted::Stopped => Some([].as_slice()),
+            () if from.is_writable() => transitions::steps(NodeState::Demoted, to),
+            () => None,
+        };
+        let Some(rest) = rest else {
+            return Err(KeeperError::state(format!(
                 "the monitors ask to go from {from} to {to}, which this keeper does not know how to do; nothing is \
                  changed until they ask for something else"
-            ))
-        })?;
-        self.run(steps, to).await
+            )));
+        };
+        warn!("the monitors ask to go from {from} to {to}, which is no known way: PostgreSQL is stopped first");
+        self.run(&[Step::Stop], to).await?;
+        self.run(rest, to).await
     }
 
     /// The steps, one after another.
