@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use failover::Lsn;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use crate::error::{Exit, KeeperError, Result};
@@ -18,6 +18,9 @@ use crate::steps::{QUERY, Worker};
 
 /// How long a standby may take to begin streaming before the transition counts as failed.
 const STREAM: Duration = Duration::from_secs(15);
+
+/// How long another node may take to send a rewound cluster the WAL that it lacks.
+const WHOLE: Duration = Duration::from_secs(20);
 
 /// How long an upstream that was never compared may take to let a standby stream.
 const ATTEMPT: Duration = Duration::from_secs(3);
@@ -82,16 +85,22 @@ impl Worker {
         if self.config.pgdata.join("PG_VERSION").exists() {
             return Ok(());
         }
+        let from = self.most_complete().await?;
+        self.copy_from(&from, false).await
+    }
+
+    /// Whom to take data from during an election, or right after it.
+    async fn most_complete(&self) -> Result<Upstream> {
         let node = self.monitor.get_most_advanced_standby(&self.config.formation, self.group).await?;
         // The election may be over already: then the primary is there, and has all that was acknowledged.
-        let from = match node {
+        let from = match node.filter(|node| node.id != self.node_id) {
             Some(node) => Upstream { id: node.id, host: node.host, port: node.port },
             None => self.primary().await.map_err(|error| {
                 KeeperError::monitor(format!("no standby has reported its LSN yet, and there is no primary: {error}"))
             })?,
         };
         upstream::identify(&self.config, &from, self.node_id).await?;
-        self.copy_from(&from, false).await
+        Ok(from)
     }
 
     async fn copy_from(&self, from: &Upstream, with_slot: bool) -> Result<()> {
@@ -313,6 +322,7 @@ impl Worker {
     /// is complete when no walreceiver is left and local WAL is replayed to its end.
     pub(crate) async fn seal(&self) -> Result<()> {
         self.shared().seal = None;
+        self.make_whole().await?;
         let mut running = start::postmaster(&self.config, &self.guardian).await?.is_some();
         if running {
             self.ensure_running().await?;
@@ -336,6 +346,33 @@ impl Worker {
         info!("sealed at {} on timeline {}", seal.lsn, seal.timeline);
         self.shared().seal = Some(seal);
         Ok(())
+    }
+
+    /// A cluster that was rewound and has not yet replayed the WAL that belongs to it lets nobody in, and
+    /// with nobody to follow it never would. It counts for no election: it has acknowledged nothing since.
+    async fn make_whole(&self) -> Result<()> {
+        if !self.config.pgdata.join("PG_VERSION").exists() {
+            return Ok(());
+        }
+        let control = self.installation()?.control_data(&self.config.pgdata).await?;
+        if !control.lacks_wal(&self.config.pgdata) {
+            return Ok(());
+        }
+        let from = self.most_complete().await?;
+        warn!(
+            "this cluster needs WAL up to {} before anybody can use it: fetching it from node {} ({}:{})",
+            control.minimum_recovery, from.id, from.host, from.port
+        );
+        start::stop(&self.config, &self.guardian).await?;
+        standby::signal(&self.config.pgdata)?;
+        standby::clean_auto_conf(&self.config.pgdata)?;
+        standby::follow(&self.config, Some(&from), self.node_id)?;
+        match timeout(WHOLE, start::ensure_running(&self.config, &self.guardian)).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => warn!("{error}: copying node {} instead", from.id),
+            Err(_) => warn!("node {} did not send it within {} s: copying that node", from.id, WHOLE.as_secs()),
+        }
+        self.copy_from(&from, false).await
     }
 
     /// Waits until nothing can move this standby any more, then reads where it stands.

@@ -113,6 +113,9 @@ pub struct ControlData {
     pub checkpoint: Lsn,
     pub minimum_recovery: Lsn,
     pub minimum_recovery_timeline: u32,
+    /// Not zero from the first start of a copy, or of a rewound cluster, until it has replayed all WAL
+    /// up to the moment when it was finished.
+    pub backup_start: Lsn,
     pub wal_log_hints: bool,
     pub checksums: bool,
     /// In bytes, a power of two.
@@ -158,6 +161,7 @@ impl ControlData {
             checkpoint: lsn("Latest checkpoint location")?,
             minimum_recovery: lsn("Minimum recovery ending location")?,
             minimum_recovery_timeline: number("Min recovery ending loc's timeline")? as u32,
+            backup_start: lsn("Backup start location")?,
             wal_log_hints: get("wal_log_hints setting")? == "on",
             checksums: number("Data page checksum version")? > 0,
             wal_segment_size: number("Bytes per WAL segment")?.max(1),
@@ -169,6 +173,14 @@ impl ControlData {
     /// Its last stop was an orderly one.
     pub fn is_clean(&self) -> bool {
         self.state.starts_with("shut down")
+    }
+
+    /// Files of different moments, which make a cluster only together with WAL that is perhaps not here:
+    /// PostgreSQL lets nobody in. pg_rewind brings the WAL that was there when it began; pg_basebackup
+    /// brings all of it.
+    pub fn lacks_wal(&self, pgdata: &Path) -> bool {
+        let label = files::read_text(&pgdata.join("backup_label")).ok().flatten().unwrap_or_default();
+        self.backup_start != Lsn::ZERO || label.contains("BACKUP METHOD: pg_rewind")
     }
 
     /// Where the WAL of a cleanly stopped primary ends: behind its shutdown checkpoint. `None` when it
@@ -253,6 +265,25 @@ mod tests {
         assert_eq!(data.limits[0], ("max_connections", 100));
         assert_eq!((data.wal_segment_size, data.wal_block_size), (16 << 20, 8192));
         assert!(ControlData::parse("nothing").unwrap_err().to_string().contains("does not tell"));
+    }
+
+    #[test]
+    fn what_pg_rewind_leaves_lacks_wal_until_it_has_been_replayed() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = include_str!("../../tests/fixtures/controldata_15.txt");
+        let at_rest = ControlData::parse(text).unwrap();
+        let label = dir.path().join("backup_label");
+        assert!(!at_rest.lacks_wal(dir.path()));
+        std::fs::write(&label, "BACKUP METHOD: streamed\n").unwrap();
+        assert!(!at_rest.lacks_wal(dir.path()));
+        // Never started since.
+        std::fs::write(&label, "BACKUP METHOD: pg_rewind\nBACKUP FROM: standby\n").unwrap();
+        assert!(at_rest.lacks_wal(dir.path()));
+        // Started: PostgreSQL has taken the label away and keeps the place in the control file.
+        std::fs::remove_file(&label).unwrap();
+        let line = |value: &str| format!("Backup start location:                {value}");
+        let replaying = text.replace(&line("0/0"), &line("0/50BFE58"));
+        assert!(ControlData::parse(&replaying).unwrap().lacks_wal(dir.path()));
     }
 
     #[test]
