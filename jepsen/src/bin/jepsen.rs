@@ -52,9 +52,22 @@ struct RunArgs {
     /// Where the evidence goes
     #[arg(long, default_value = "jepsen-runs")]
     out: PathBuf,
-    /// Faults follow each other closely: at least and at most so many milliseconds apart
-    #[arg(long, value_delimiter = ',', num_args = 2, default_value = "4000,11000")]
-    gap: Vec<u64>,
+    /// How far apart faults begin, at least and at most, in milliseconds
+    #[arg(long, value_parser = range, default_value = "4000,11000")]
+    gap: (u64, u64),
+    /// How long they last, at least and at most, in milliseconds
+    #[arg(long, value_parser = range, default_value = "3000,12000")]
+    lasts: (u64, u64),
+}
+
+/// `LEAST,MOST`.
+fn range(text: &str) -> std::result::Result<(u64, u64), String> {
+    let wrong = || "two numbers are wanted, the smaller one first, such as 4000,11000".to_owned();
+    let (least, most) = text.split_once(',').ok_or_else(wrong)?;
+    match (least.trim().parse(), most.trim().parse()) {
+        (Ok(least), Ok(most)) if least <= most => Ok((least, most)),
+        _ => Err(wrong()),
+    }
 }
 
 fn main() -> ExitCode {
@@ -88,15 +101,11 @@ fn plan(args: &RunArgs, seed: u64) -> Result<Plan> {
     let which = Which::parse(&args.system)?;
     let wanted = schedule::parse(&args.faults)?;
     let length = Duration::from_secs_f64(args.minutes * 60.0);
-    let gap = match args.gap.as_slice() {
-        [least, most] if least <= most => (*least, *most),
-        _ => jepsen::bail!("--gap takes two numbers, the smaller one first"),
-    };
     Ok(Plan {
         which,
         tempo: if args.default_timing { Tempo::Default } else { Tempo::Tight },
         seed,
-        schedule: schedule::random(&wanted, length, seed, Pace { gap, ..Pace::default() }),
+        schedule: schedule::random(&wanted, length, seed, Pace { gap: args.gap, lasts: args.lasts }),
         wanted,
         length,
         recovery: Duration::from_secs(90),
