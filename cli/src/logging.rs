@@ -63,7 +63,9 @@ pub fn start(cli: &Cli) {
     };
     // A keeper moves from monitor to monitor all the time, and tells in words of its own.
     let moved = if service { "off" } else { level };
-    let usual = format!("{level},openraft=warn,sled=warn,tokio_postgres=warn,{MOVED}={moved}");
+    // openraft warns of every heartbeat that a dead replica does not take; raft-store says it once.
+    let raft = if cli.verbose == 0 { "error" } else { "warn" };
+    let usual = format!("{level},openraft={raft},sled=warn,tokio_postgres=warn,{MOVED}={moved}");
     let filter = std::env::var("PGQUORUM_LOG")
         .ok()
         .and_then(|text| EnvFilter::try_new(text).ok())

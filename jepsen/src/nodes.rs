@@ -103,7 +103,7 @@ impl StockNode {
 
     /// As if the machine had lost power: keeper and PostgreSQL die in one instant.
     pub fn kill(&mut self) -> Result<()> {
-        kill_at_once(&self.pids())?;
+        kill_at_once(|| self.pids())?;
         // Reaped, or the next pg_autoctl would take the zombie for a running one.
         match self.process.take() {
             Some(process) => process.wait(Duration::from_secs(10)).map(drop),

@@ -77,7 +77,7 @@ impl OwnNode {
 
     /// As if the machine had lost power: everything dies in one instant.
     pub fn kill(&mut self) -> Result<()> {
-        kill_at_once(&self.pids())?;
+        kill_at_once(|| self.pids())?;
         if let Some(process) = self.process.take() {
             process.wait(Duration::from_secs(10))?;
         }

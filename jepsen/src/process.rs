@@ -70,7 +70,7 @@ impl Process {
     /// sees another one die. Returns when the process is gone.
     pub fn kill(&self) -> Result<()> {
         if self.exited()?.is_none() {
-            kill_at_once(&tree(&[self.pid]))?;
+            kill_at_once(|| tree(&[self.pid]))?;
         }
         self.wait(Duration::from_secs(10)).map(drop)
     }
@@ -87,10 +87,22 @@ pub fn signal_all(pids: &[i32], signal: Signal) -> Result<()> {
     Ok(())
 }
 
-/// Stops all, then kills all: as if they had lost power together.
-pub fn kill_at_once(pids: &[i32]) -> Result<()> {
-    signal_all(pids, Signal::SIGSTOP)?;
-    signal_all(pids, Signal::SIGKILL)
+/// Stops all that `find` finds, then kills all: as if they had lost power together. It looks again until
+/// nobody is new: who forks at this moment has a child that the first look did not see.
+pub fn kill_at_once(find: impl Fn() -> Vec<i32>) -> Result<()> {
+    let mut stopped: Vec<i32> = Vec::new();
+    loop {
+        let new: Vec<i32> = find().into_iter().filter(|pid| !stopped.contains(pid)).collect();
+        if new.is_empty() {
+            return signal_all(&stopped, Signal::SIGKILL);
+        }
+        signal_all(&new, Signal::SIGSTOP)?;
+        wait_until("processes stopped", Duration::from_secs(5), || {
+            let runs = |pid: &i32| stat(*pid).is_some_and(|stat| matches!(stat.state, 'R' | 'S'));
+            Ok((!new.iter().any(runs)).then_some(()))
+        })?;
+        stopped.extend(new);
+    }
 }
 
 /// One line of /proc/PID/stat.

@@ -112,13 +112,13 @@ pub(super) fn install(target: &Target, kind: Kind) -> Done {
 
 /// Everything on these machines dies in one instant.
 fn kill(target: &Target, names: Vec<String>) -> Done {
-    let mut pids = Vec::new();
+    let mut machines = Vec::new();
     for name in &names {
-        let found = target.machine(name)?.pids();
-        ensure!(!found.is_empty(), "nothing runs on {name}");
-        pids.extend(found);
+        let machine = target.machine(name)?;
+        ensure!(!machine.pids().is_empty(), "nothing runs on {name}");
+        machines.push(machine);
     }
-    kill_at_once(&pids)?;
+    kill_at_once(|| machines.iter().flat_map(|machine| machine.pids()).collect())?;
     for name in &names {
         target.machine(name)?.kill()?;
     }

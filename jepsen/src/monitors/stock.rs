@@ -90,7 +90,7 @@ impl Monitors for StockMonitor {
 
     fn kill(&mut self, i: usize) -> Result<()> {
         Self::only(i)?;
-        kill_at_once(&self.pids())?;
+        kill_at_once(|| self.pids())?;
         // Reaped, or the next pg_autoctl would take the zombie for a running one.
         match self.process.take() {
             Some(process) => process.wait(Duration::from_secs(10)).map(drop),

@@ -201,9 +201,8 @@ impl Machine {
     /// kill -9 of everything on it, in one instant. Returns when nothing is left.
     pub fn kill(&self) -> Result<()> {
         wait_until(&format!("the end of everything on {}", self.name), Duration::from_secs(20), || {
-            let pids = self.pids();
-            kill_at_once(&pids)?;
-            Ok(pids.is_empty().then_some(()))
+            kill_at_once(|| self.pids())?;
+            Ok(self.pids().is_empty().then_some(()))
         })
     }
 
