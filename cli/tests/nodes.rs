@@ -110,11 +110,17 @@ fn a_node_from_creation_to_removal() {
     let mut create = vec!["create", "postgres", "--pgdata", &node, "--pgport", &pg_port, "--hostname", "127.0.0.1"];
     create.extend(["--listen", "127.0.0.1", "--name", "n", "--monitor", &uri, "--pgctl", "/usr/lib/postgresql/15/bin/pg_ctl"]);
     assert_eq!(machine.run(&create).status.code(), Some(1), "a choice about TLS is required");
-    create.extend(["--no-ssl", "--run"]);
+    // A role that initdb does not make.
+    create.extend(["--username", "app", "--dbname", "shop", "--no-ssl", "--run"]);
     machine.spawn("node.log", &create);
     machine.eventually("the node is single", || {
         text(&machine.run(&["show", "state", "--monitor", &uri])).contains("single |              single")
     });
+
+    let psql = Command::new(format!("{BINDIR}/psql"))
+        .args(["-h", "127.0.0.1", "-p", &pg_port, "-U", "app", "-d", "shop", "-Atc", "select current_user, current_database()"])
+        .output();
+    assert_eq!(text(&psql.unwrap()).trim(), "app|shop");
 
     let status = machine.run(&["status", "--pgdata", &node, "--json"]);
     assert!(status.status.success() && text(&status).contains("\"name\": \"guardian\""), "{}", text(&status));

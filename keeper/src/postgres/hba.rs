@@ -49,6 +49,9 @@ fn lines(config: &Config, peers: &[String], monitors: &[String]) -> Vec<String> 
         lines.push(format!("{kind} replication {REPLICATOR} {source} {auth}"));
         lines.push(format!("{kind} {database} {REPLICATOR} {source} {auth}"));
     }
+    // As upstream does: the application's role may come from this host.
+    let user = format!("\"{}\"", config.username.replace('"', "\"\""));
+    lines.push(format!("{kind} {database} {user} {} {auth}", address(&config.hostname)));
     if config.hba_level == HbaLevel::Lan {
         lines.push(format!("{kind} all all samenet {auth}"));
     }

@@ -18,8 +18,15 @@ pub struct LocalServer {
     pub socket_dir: String,
     pub port: u16,
     pub user: String,
+    /// The operating system's user, as whom initdb makes the superuser: the role `user` may not be there
+    /// yet, and may not be let in by `peer`.
+    pub fallback: Option<String>,
     pub dbname: String,
 }
+
+/// The fallback was the one that was let in. A keeper has one PostgreSQL; it need not write a refusal into
+/// that one's log at every connection.
+static BY_FALLBACK: AtomicBool = AtomicBool::new(false);
 
 /// PostgreSQL's own default as Debian builds it; upstream's build default is /tmp.
 const SOCKET_DIRS: [&str; 2] = ["/var/run/postgresql", "/tmp"];
@@ -41,6 +48,11 @@ impl LocalServer {
             socket_dir: from_pid_file().or(configured).unwrap_or_else(default),
             port: config.port,
             user: config.username.clone(),
+            fallback: nix::unistd::User::from_uid(nix::unistd::geteuid())
+                .ok()
+                .flatten()
+                .map(|user| user.name)
+                .filter(|name| *name != config.username),
             // Exists in every cluster; the application's database may not exist yet.
             dbname: "template1".to_string(),
         }
@@ -200,11 +212,34 @@ const OPTIONS: &str = "-c synchronous_commit=local -c default_transaction_read_o
 impl Sql {
     /// Connects, authenticates and is ready within `patience`.
     pub async fn connect(server: &LocalServer, patience: Duration) -> std::result::Result<Sql, SqlError> {
+        let first = BY_FALLBACK.load(Ordering::Relaxed) && server.fallback.is_some();
+        let refused = match Self::connect_as(server, first, patience).await {
+            Err(SqlError::Server { code, message }) if server.fallback.is_some() && code.starts_with("28") => {
+                SqlError::Server { code, message }
+            }
+            other => return other,
+        };
+        match Self::connect_as(server, !first, patience).await {
+            Ok(sql) => {
+                BY_FALLBACK.store(!first, Ordering::Relaxed);
+                Ok(sql)
+            }
+            // What the configured user was told is what its owner can mend.
+            Err(other) => Err(if first { other } else { refused }),
+        }
+    }
+
+    async fn connect_as(
+        server: &LocalServer,
+        fallback: bool,
+        patience: Duration,
+    ) -> std::result::Result<Sql, SqlError> {
+        let user = server.fallback.as_ref().filter(|_| fallback).unwrap_or(&server.user);
         let mut config = tokio_postgres::Config::new();
         config
             .host_path(&server.socket_dir)
             .port(server.port)
-            .user(&server.user)
+            .user(user)
             .dbname(&server.dbname)
             .application_name("pgquorum")
             .options(OPTIONS)
