@@ -42,11 +42,25 @@ pub struct CliError {
     pub status: Status,
     text: String,
     hint: Option<String>,
+    not_created: bool,
 }
 
 impl CliError {
     pub fn new(status: Status, text: impl Into<String>) -> CliError {
-        CliError { status, text: text.into(), hint: None }
+        CliError { status, text: text.into(), hint: None, not_created: false }
+    }
+
+    /// A data directory has no configuration: pg_autoctl's exit code for it depends on the command.
+    pub fn not_created(text: impl Into<String>) -> CliError {
+        CliError { not_created: true, ..CliError::new(Status::Internal, text) }
+    }
+
+    /// With the exit code that the command has for a data directory without configuration.
+    pub fn of_command(mut self, without_configuration: Status) -> CliError {
+        if self.not_created {
+            self.status = without_configuration;
+        }
+        self
     }
 
     /// Adds what to do about it.

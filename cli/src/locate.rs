@@ -11,6 +11,9 @@ use crate::args::{DataDir, MonitorArgs};
 use crate::exit::{CliError, Status};
 use crate::server::Config;
 
+/// The configuration of a monitor, in its data directory.
+const MONITOR_FILE: &str = "pgquorum.cfg";
+
 /// How long a command looks for a monitor that answers, unless PGCONNECT_TIMEOUT says otherwise.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -115,6 +118,57 @@ pub fn data_dir(args: &DataDir) -> Result<PathBuf, CliError> {
     })
 }
 
+/// What a data directory belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Monitor,
+    Node,
+}
+
+/// By the configuration files; `None`: neither has one.
+pub fn kind(pgdata: &Path) -> Result<Option<Kind>, CliError> {
+    let there = |path: &Path| {
+        path.try_exists().map_err(|error| {
+            CliError::new(Status::BadConfiguration, format!("cannot look at {}: {error}", path.display()))
+        })
+    };
+    Ok(match (there(&pgdata.join(MONITOR_FILE))?, there(&pg_autoctl_config(pgdata))?) {
+        (true, _) => Some(Kind::Monitor),
+        (false, true) => Some(Kind::Node),
+        (false, false) => None,
+    })
+}
+
+/// The data directory of commands about a monitor or a node that was created.
+pub fn created(args: &DataDir) -> Result<(PathBuf, Kind), CliError> {
+    let pgdata = data_dir(args)?;
+    match kind(&pgdata)? {
+        Some(kind) => Ok((pgdata, kind)),
+        None => Err(not_created(&pgdata)),
+    }
+}
+
+/// The data directory of commands about a node only.
+pub fn node_dir(args: &DataDir) -> Result<PathBuf, CliError> {
+    match created(args)? {
+        (pgdata, Kind::Node) => Ok(pgdata),
+        (pgdata, Kind::Monitor) => Err(CliError::new(
+            Status::BadArguments,
+            format!("{} is the data directory of a monitor, and this command is about a PostgreSQL node", pgdata.display()),
+        )),
+    }
+}
+
+fn not_created(pgdata: &Path) -> CliError {
+    CliError::not_created(format!(
+        "{} is no data directory of a monitor or a node: there is neither {} nor {}",
+        pgdata.display(),
+        pgdata.join(MONITOR_FILE).display(),
+        pg_autoctl_config(pgdata).display()
+    ))
+    .hint("check --pgdata or PGDATA; `pgquorum create monitor` and `pgquorum create postgres` make one")
+}
+
 fn from_uri(uri: &str, source: &str) -> Result<Located, CliError> {
     let target = Target::parse(uri)
         .map_err(|error| CliError::new(Status::BadArguments, error.to_string()).while_doing(source))?;
@@ -123,26 +177,17 @@ fn from_uri(uri: &str, source: &str) -> Result<Located, CliError> {
 
 fn from_data_dir(pgdata: &Path) -> Result<Located, CliError> {
     let pgdata = std::path::absolute(pgdata)?;
-    if pgdata.join("pgquorum.cfg").exists() {
-        let config =
-            Config::load(&pgdata).map_err(|error| CliError::new(Status::BadConfiguration, error.to_string()))?;
-        let target = replicas_target(&config);
-        let sslmode = target.sslmode.clone();
-        return Ok(Located { sslmode, ..Located::at(target) });
+    match kind(&pgdata)? {
+        Some(Kind::Monitor) => {
+            let config =
+                Config::load(&pgdata).map_err(|error| CliError::new(Status::BadConfiguration, error.to_string()))?;
+            let target = replicas_target(&config);
+            let sslmode = target.sslmode.clone();
+            Ok(Located { sslmode, ..Located::at(target) })
+        }
+        Some(Kind::Node) => from_pg_autoctl(&pg_autoctl_config(&pgdata)),
+        None => Err(not_created(&pgdata)),
     }
-    let path = pg_autoctl_config(&pgdata);
-    if !path.exists() {
-        return Err(CliError::new(
-            Status::BadArguments,
-            format!(
-                "{} is neither a monitor (no pgquorum.cfg in it) nor a node of pg_autoctl (no {})",
-                pgdata.display(),
-                path.display()
-            ),
-        )
-        .hint("name the monitors: --monitor URI"));
-    }
-    from_pg_autoctl(&path)
 }
 
 /// This replica first: it is the nearest.

@@ -61,8 +61,9 @@ pub fn start(cli: &Cli) {
         Verb::Create(verb) => verb.runs(),
         _ => false,
     };
-    // A keeper moves from monitor to monitor all the time, and tells in words of its own.
-    let moved = if service { "off" } else { level };
+    // A keeper moves from monitor to monitor all the time, and tells in words of its own; and so does
+    // a play in which monitors die.
+    let moved = if service || matches!(&cli.verb, Verb::Demo(_)) { "off" } else { level };
     // openraft warns of every heartbeat that a dead replica does not take; raft-store says it once.
     let raft = if cli.verbose == 0 { "error" } else { "warn" };
     let usual = format!("{level},openraft={raft},sled=warn,tokio_postgres=warn,{MOVED}={moved}");

@@ -16,7 +16,8 @@ use std::process::ExitCode;
 use clap::FromArgMatches;
 use clap::error::ErrorKind;
 
-use crate::args::{Cli, Verb};
+use crate::args::change::SetNode;
+use crate::args::{Cli, Set, Toggle, Verb};
 use crate::exit::{CliError, Status};
 
 fn main() -> ExitCode {
@@ -46,12 +47,26 @@ fn main() -> ExitCode {
         }
     };
     logging::start(&cli);
+    let without_configuration = without_configuration(&cli.verb);
     match dispatch(cli) {
         Ok(()) => Status::Ok.into(),
         Err(error) => {
+            let error = error.of_command(without_configuration);
             error.report();
             error.status.into()
         }
+    }
+}
+
+/// The exit code where a data directory has no configuration: pg_autoctl's, which differs by command.
+fn without_configuration(verb: &Verb) -> Status {
+    match verb {
+        Verb::Config(_) | Verb::Drop(_) | Verb::Stop(_) | Verb::Reload(_) | Verb::Status(_) => Status::BadArguments,
+        Verb::Enable(Toggle::Maintenance(_) | Toggle::Secondary(_))
+        | Verb::Disable(Toggle::Maintenance(_) | Toggle::Secondary(_)) => Status::BadArguments,
+        Verb::Enable(Toggle::Monitor(_)) | Verb::Disable(Toggle::Monitor(_)) => Status::BadConfiguration,
+        Verb::Set(Set::Node(SetNode::Metadata(_))) => Status::BadConfiguration,
+        _ => Status::Internal,
     }
 }
 

@@ -9,11 +9,15 @@ use crate::exit::{CliError, Status};
 
 /// Prints one line. A reader that went away (`| head`) ends the command quietly.
 pub fn line(text: &str) -> Result<(), CliError> {
-    let written = writeln!(io::stdout().lock(), "{text}").and_then(|()| io::stdout().flush());
-    match written {
+    match try_line(text) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
         other => Ok(other?),
     }
+}
+
+/// For those who must not end where they are when the reader goes away.
+pub fn try_line(text: &str) -> io::Result<()> {
+    writeln!(io::stdout().lock(), "{text}").and_then(|()| io::stdout().flush())
 }
 
 /// Prints JSON as pg_autoctl does: four spaces to a level.

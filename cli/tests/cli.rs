@@ -131,7 +131,7 @@ fn what_does_not_run_is_not_running() {
     let dir = tempfile::tempdir().unwrap();
     let pgdata = dir.path().join("m");
     let path = pgdata.to_str().unwrap();
-    refused(pgquorum(&["status", "--pgdata", path]), 2, &["pgquorum create monitor"]);
+    refused(pgquorum(&["status", "--pgdata", path]), 1, &["pgquorum create monitor"]);
     fine(&create(&pgdata, &[]));
     refused(pgquorum(&["status", "--pgdata", path]), 3, &["no monitor runs", "pgquorum run"]);
     refused(pgquorum(&["stop", "--pgdata", path]), 3, &["no monitor runs"]);
@@ -142,6 +142,46 @@ fn what_does_not_run_is_not_running() {
     let json = pgquorum(&["status", "--json", "--pgdata", path]);
     assert_eq!(json.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&json.stdout).contains("\"not running\""));
+}
+
+/// What pg_autoctl answers differs by command.
+#[test]
+fn a_data_directory_without_configuration() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    let reading = [&["show", "state"][..], &["show", "uri"], &["show", "systemd"], &["perform", "failover"], &["run"]];
+    for verb in reading {
+        refused(pgquorum(&[verb, &["--pgdata", path]].concat()), 12, &["pgquorum.cfg", "pg_autoctl.cfg", "--pgdata"]);
+    }
+    let local = [&["status"][..], &["stop"], &["reload"], &["config", "get"], &["drop", "node"], &["drop", "monitor"]];
+    for verb in local {
+        refused(pgquorum(&[verb, &["--pgdata", path]].concat()), 1, &["no data directory of"]);
+    }
+    let metadata = ["set", "node", "metadata", "--name", "x", "--pgdata", path];
+    refused(pgquorum(&metadata), 2, &["no data directory of"]);
+    refused(pgquorum(&["disable", "monitor", "--pgdata", path]), 2, &["no data directory of"]);
+}
+
+#[test]
+fn the_configuration_of_a_monitor() {
+    let dir = tempfile::tempdir().unwrap();
+    let pgdata = dir.path().join("m");
+    let path = pgdata.to_str().unwrap();
+    let args = [
+        "create", "monitor", "--pgdata", path, "--hostname", "127.0.0.1", "--auth", "scram-sha-256", "--no-ssl",
+        "--pgport", "6007",
+    ];
+    fine(&pgquorum_with(&args, &[("PG_AUTOCTL_NODE_PASSWORD", "hunter2")]));
+    let all = pgquorum(&["config", "get", "--pgdata", path]);
+    fine(&all);
+    let text = String::from_utf8_lossy(&all.stdout).into_owned();
+    assert!(text.contains("\"port\": \"6007\"") && text.contains("(set)") && !text.contains("hunter2"), "{text}");
+    let one = pgquorum(&["config", "get", "postgresql.port", "--pgdata", path]);
+    assert_eq!(String::from_utf8_lossy(&one.stdout), "6007\n");
+    fine(&pgquorum(&["config", "check", "--pgdata", path]));
+    refused(pgquorum(&["config", "get", "postgresql.nope", "--pgdata", path]), 1, &["postgresql.nope"]);
+    refused(pgquorum(&["config", "set", "postgresql.port", "1", "--pgdata", path]), 1, &["pgquorum.cfg"]);
+    refused(pgquorum(&["enable", "ssl", "--no-ssl", "--pgdata", path]), 1, &["of a monitor", "PostgreSQL node"]);
 }
 
 #[test]
@@ -172,7 +212,7 @@ fn monitors_are_found_in_data_directories() {
     let args = [&show[..], &[node.to_str().unwrap()]].concat();
     let output = pgquorum_with(&args, &env);
     assert_eq!(String::from_utf8_lossy(&output.stdout), "postgres://autoctl_node@h:7/pg_auto_failover\n");
-    refused(pgquorum(&["show", "state", "--pgdata", node.to_str().unwrap()]), 1, &["neither a monitor"]);
+    refused(pgquorum(&["show", "state", "--pgdata", node.to_str().unwrap()]), 12, &["no data directory of"]);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use failover::Snapshot;
 
 use crate::exit::{CliError, Status};
 use crate::locate::Operator;
+use crate::verbs::no_formation;
 
 /// The facts about one group.
 pub async fn fetch(operator: &Operator, group: i32) -> Result<Snapshot, CliError> {
@@ -17,8 +18,7 @@ pub async fn fetch(operator: &Operator, group: i32) -> Result<Snapshot, CliError
             .hint("run the pgquorum of the monitors' release: `pgquorum show monitors` tells which")
     })?;
     if !snapshot.state.formations.contains_key(formation) {
-        return Err(CliError::new(Status::Monitor, format!("there is no formation \"{formation}\""))
-            .hint("`pgquorum show uri` lists the formations"));
+        return Err(no_formation(formation));
     }
     if snapshot.state.nodes.is_empty() {
         return Err(CliError::new(

@@ -29,7 +29,7 @@ fn take_up(pgdata: &std::path::Path) -> Result<(), CliError> {
 }
 
 pub fn enable_ssl(args: &ToggleSsl) -> Result<(), CliError> {
-    let pgdata = locate::data_dir(&args.data)?;
+    let pgdata = locate::node_dir(&args.data)?;
     let choice = node::ssl_choice(&args.ssl)?;
     let before = config::get_all(&pgdata)?;
     let file = |path: &std::path::Path| path.display().to_string();
@@ -105,7 +105,7 @@ pub fn enable_monitor(args: &ToggleMonitor) -> Result<(), CliError> {
         return Err(CliError::new(Status::BadArguments, "where are the monitors?")
             .hint("pgquorum enable monitor postgres://autoctl_node@a,b,c/pg_auto_failover --pgdata DIR"));
     };
-    let pgdata = locate::data_dir(&args.data)?;
+    let pgdata = locate::node_dir(&args.data)?;
     let present = config::get(&pgdata, "pg_autoctl.monitor")?;
     if present != DISABLED && present != *uri {
         info!("the node had another monitor until now");
@@ -165,7 +165,7 @@ pub fn enable_monitor(args: &ToggleMonitor) -> Result<(), CliError> {
 
 /// `disable monitor`: a keeper of this release cannot run without one, and says so before anything is done.
 pub fn disable_monitor(args: &ToggleMonitor) -> Result<(), CliError> {
-    let pgdata = locate::data_dir(&args.data)?;
+    let pgdata = locate::node_dir(&args.data)?;
     let paths = commands::paths(&pgdata)?;
     if let Some(pid) = service::running(&paths) {
         return Err(CliError::new(
@@ -211,7 +211,7 @@ pub fn set_metadata(args: &SetMetadata) -> Result<(), CliError> {
     if args.name.is_none() && args.hostname.is_none() && args.pgport.is_none() {
         return Err(CliError::new(Status::BadArguments, "nothing to set").hint("give --name or --hostname"));
     }
-    let pgdata = locate::data_dir(&args.data)?;
+    let pgdata = locate::node_dir(&args.data)?;
     let port: u16 = config::get(&pgdata, "postgresql.port")?.parse().unwrap_or(monitor_client::DEFAULT_PORT);
     if args.pgport.is_some_and(|wanted| wanted != port) {
         return Err(CliError::new(Status::BadArguments, "the port of a node cannot be changed in this release"));

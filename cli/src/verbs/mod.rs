@@ -10,6 +10,7 @@ pub mod help;
 pub mod inspect;
 pub mod later;
 pub mod local;
+pub mod monitor_config;
 pub mod node;
 pub mod perform;
 pub mod service;
@@ -25,6 +26,8 @@ use monitor_client::{MonitorClient, NodeRow};
 use tracing::warn;
 
 use crate::exit::{CliError, Status};
+use crate::locate::Operator;
+use crate::program;
 
 /// Runs a client command: one thread is plenty.
 fn block_on<T>(future: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
@@ -36,6 +39,23 @@ fn print_notices(client: &MonitorClient) {
     for notice in client.take_notices() {
         warn!("{}: {}", notice.severity, notice.message);
     }
+}
+
+/// An empty answer is an answer, as it is for pg_autoctl: exit code 0. Why it is empty is said beside it.
+async fn say_why_empty(operator: &Operator, group: Option<i32>) {
+    let formation = &operator.formation;
+    match (operator.client.number_sync_standbys(formation).await, group) {
+        (Ok(None), _) => warn!("there is no formation \"{formation}\": `{} show uri` lists them", program::name()),
+        (Ok(Some(_)), Some(group)) => warn!("group {group} of formation \"{formation}\" has no nodes"),
+        (Ok(Some(_)), None) => warn!("formation \"{formation}\" has no nodes"),
+        // The answer was given; this was only about the comment.
+        (Err(_), _) => {}
+    }
+}
+
+fn no_formation(formation: &str) -> CliError {
+    CliError::new(Status::Monitor, format!("there is no formation \"{formation}\""))
+        .hint("`pgquorum show uri` lists the formations")
 }
 
 /// Finds a node by its name.

@@ -17,6 +17,7 @@ use crate::args::service::{ConfigVerb, RunArgs, StatusArgs, StopArgs};
 use crate::exit::{CliError, Status};
 use crate::locate;
 use crate::output;
+use crate::verbs::monitor_config;
 
 impl From<KeeperError> for CliError {
     fn from(error: KeeperError) -> CliError {
@@ -40,8 +41,7 @@ impl From<KeeperError> for CliError {
 
 /// Is it the data directory of a node, and not of a monitor?
 pub fn is_node(args: &DataDir) -> bool {
-    let Ok(pgdata) = locate::data_dir(args) else { return false };
-    !pgdata.join("pgquorum.cfg").exists() && commands::paths(&pgdata).is_ok_and(|paths| paths.config.exists())
+    matches!(locate::created(args), Ok((_, locate::Kind::Node)))
 }
 
 pub fn create(args: CreatePostgres) -> Result<(), CliError> {
@@ -100,7 +100,7 @@ pub fn run(args: &RunArgs) -> Result<(), CliError> {
     }
     let options =
         RunOptions { name: args.name.clone(), hostname: args.hostname.clone(), pgport: args.pgport };
-    Ok(commands::block_on(service::run(&locate::data_dir(&args.data)?, options))?)
+    Ok(commands::block_on(service::run(&locate::node_dir(&args.data)?, options))?)
 }
 
 pub fn stop(args: &StopArgs) -> Result<(), CliError> {
@@ -110,17 +110,17 @@ pub fn stop(args: &StopArgs) -> Result<(), CliError> {
         (true, _, _) => StopHow::Fast,
         _ => StopHow::Smart,
     };
-    Ok(commands::block_on(service::stop(&locate::data_dir(&args.data)?, how))?)
+    Ok(commands::block_on(service::stop(&locate::node_dir(&args.data)?, how))?)
 }
 
 pub fn reload(args: &DataDir) -> Result<(), CliError> {
-    service::reload(&locate::data_dir(args)?)?;
+    service::reload(&locate::node_dir(args)?)?;
     info!("the keeper was told to read its configuration again: its log tells what it could change");
     Ok(())
 }
 
 pub fn status(args: &StatusArgs) -> Result<(), CliError> {
-    let pgdata = locate::data_dir(&args.data)?;
+    let pgdata = locate::node_dir(&args.data)?;
     let status = commands::block_on(service::status(&pgdata))?;
     if args.json.json {
         output::json(&status)?;
@@ -141,15 +141,23 @@ pub fn status(args: &StatusArgs) -> Result<(), CliError> {
 
 /// `drop node` for the node of a data directory, when no other is named.
 pub fn drop_local(args: &DropNode) -> Result<(), CliError> {
-    let pgdata = locate::data_dir(&args.monitor.data)?;
+    let pgdata = locate::node_dir(&args.monitor.data)?;
     let wait = Duration::from_secs(args.wait.seconds().unwrap_or(0));
     Ok(commands::block_on(drop::drop_node(&pgdata, args.destroy, args.force, wait))?)
 }
 
 pub fn config(verb: ConfigVerb) -> Result<(), CliError> {
+    let data = match &verb {
+        ConfigVerb::Check(args) => &args.data,
+        ConfigVerb::Get(args) => &args.data,
+        ConfigVerb::Set(args) => &args.data,
+    };
+    if let (pgdata, locate::Kind::Monitor) = locate::created(data)? {
+        return monitor_config::run(&pgdata, &verb);
+    }
     match verb {
         ConfigVerb::Check(args) => {
-            let checked = commands::block_on(config::check(&locate::data_dir(&args.data)?))?;
+            let checked = commands::block_on(config::check(&locate::node_dir(&args.data)?))?;
             if args.json.json {
                 return output::json(&config::get_all(&checked.pgdata)?);
             }
@@ -157,20 +165,20 @@ pub fn config(verb: ConfigVerb) -> Result<(), CliError> {
             Ok(())
         }
         ConfigVerb::Get(args) => {
-            let pgdata = locate::data_dir(&args.data)?;
+            let pgdata = locate::node_dir(&args.data)?;
             match args.setting {
                 Some(name) => value(&name, &config::get(&pgdata, &name)?, args.json.json),
                 None => output::json(&config::get_all(&pgdata)?),
             }
         }
         ConfigVerb::Set(args) => {
-            let set = config::set(&locate::data_dir(&args.data)?, &args.setting, &args.value)?;
+            let set = config::set(&locate::node_dir(&args.data)?, &args.setting, &args.value)?;
             value(&args.setting, &set, args.json.json)
         }
     }
 }
 
-fn value(name: &str, value: &str, as_json: bool) -> Result<(), CliError> {
+pub fn value(name: &str, value: &str, as_json: bool) -> Result<(), CliError> {
     if !as_json {
         return output::line(value);
     }

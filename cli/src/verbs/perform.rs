@@ -49,7 +49,8 @@ pub async fn one_group(client: &MonitorClient, formation: &str, asked: Option<i3
     let mut groups: Vec<i32> = client.current_state(formation, None).await?.iter().map(|node| node.group).collect();
     groups.dedup();
     match groups.as_slice() {
-        [] => Err(CliError::new(Status::Monitor, format!("the monitor has no nodes in formation \"{formation}\""))),
+        [] => Err(CliError::new(Status::BadState, format!("the monitors have no nodes in formation \"{formation}\""))
+            .hint("`pgquorum show uri` lists the formations")),
         [one] => Ok(*one),
         many => Err(CliError::new(
             Status::BadArguments,

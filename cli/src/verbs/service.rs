@@ -28,7 +28,7 @@ fn load(pgdata: &Path) -> Result<Config, CliError> {
 }
 
 pub fn run(args: &RunArgs) -> Result<(), CliError> {
-    let config = load(&locate::data_dir(&args.data)?)?;
+    let config = load(&locate::created(&args.data)?.0)?;
     serve(config, RunOptions { rejoin: args.rejoin })
 }
 
@@ -101,7 +101,7 @@ fn not_running(pgdata: &Path) -> CliError {
 }
 
 pub fn stop(args: &StopArgs) -> Result<(), CliError> {
-    let pgdata = locate::data_dir(&args.data)?;
+    let pgdata = locate::created(&args.data)?.0;
     load(&pgdata)?;
     let pid = running_pid(&pgdata).ok_or_else(|| not_running(&pgdata))?;
     let sent = match (args.fast, args.immediate) {
@@ -131,7 +131,7 @@ fn stop_process(pgdata: &Path, pid: Pid, sent: Signal) -> Result<(), CliError> {
 
 /// `drop monitor`: stopped, and not to be started again. The store stays unless it is to go.
 pub fn drop(args: &DropMonitor) -> Result<(), CliError> {
-    let pgdata = locate::data_dir(&args.data)?;
+    let pgdata = locate::created(&args.data)?.0;
     let config = load(&pgdata)?;
     if let Some(pid) = running_pid(&pgdata) {
         stop_process(&pgdata, pid, Signal::SIGTERM)?;
@@ -154,7 +154,7 @@ pub fn drop(args: &DropMonitor) -> Result<(), CliError> {
 }
 
 pub fn reload(args: &DataDir) -> Result<(), CliError> {
-    let pgdata = locate::data_dir(args)?;
+    let pgdata = locate::created(args)?.0;
     let pid = running_pid(&pgdata).ok_or_else(|| not_running(&pgdata))?;
     send(pid, Signal::SIGHUP)?;
     info!("sent SIGHUP to process {pid}: its log tells what it could change");
@@ -168,7 +168,7 @@ fn send(pid: Pid, signal: Signal) -> Result<(), CliError> {
 }
 
 pub fn status(args: &StatusArgs) -> Result<(), CliError> {
-    let pgdata = locate::data_dir(&args.data)?;
+    let pgdata = locate::created(&args.data)?.0;
     let config = load(&pgdata)?;
     let pid = running_pid(&pgdata);
     if args.json.json {

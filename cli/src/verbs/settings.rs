@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use crate::args::change::{Get, GetFormation, GetNode, GetNodeArgs, Set, SetFormation, SetNode, SetNumber};
 use crate::args::show::ShowFormation;
 use crate::args::{NodeArgs, WaitArgs};
-use crate::exit::{CliError, Status};
+use crate::exit::CliError;
 use crate::locate::Operator;
 use crate::output;
-use crate::verbs::{block_on, find_node, local, print_notices, show};
+use crate::verbs::{block_on, find_node, local, no_formation, print_notices, show};
 use crate::wait::{Print, Waiter, Wanted, describe};
 
 pub fn get(verb: Get) -> Result<(), CliError> {
@@ -55,9 +55,7 @@ fn get_number(args: &ShowFormation) -> Result<(), CliError> {
     block_on(async {
         let operator = Operator::new(&args.monitor, &args.formation.formation)?;
         let formation = &operator.formation;
-        let number = operator.client.number_sync_standbys(formation).await?.ok_or_else(|| {
-            CliError::new(Status::Monitor, format!("there is no formation \"{formation}\""))
-        })?;
+        let number = operator.client.number_sync_standbys(formation).await?.ok_or_else(|| no_formation(formation))?;
         print_value(args.json.json, json!({"number-sync-standbys": number}), json!(number))
     })
 }

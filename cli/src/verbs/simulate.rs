@@ -10,6 +10,7 @@ use crate::exit::{CliError, Status};
 use crate::locate::Operator;
 use crate::output;
 use crate::table::{Column, render};
+use crate::verbs::explain::wrap;
 use crate::verbs::{block_on, facts, perform};
 
 /// From the death of a leader until another one decides, as measured; see docs/decisions/0004.
@@ -126,7 +127,9 @@ impl Story<'_> {
             format!("\"{}\" is {}{}", node.name, if dead { "dead, assigned " } else { "" }, node.goal)
         }).collect();
         ends.sort();
-        output::line(&format!("In the end: {}.", ends.join(", ")))?;
+        let mut lines = Vec::new();
+        wrap(&mut lines, "", &format!("In the end: {}.", ends.join(", ")));
+        output::line(&lines.join("\n"))?;
         match (self.writes_resume(rows), self.writable(cluster)) {
             (Some(seconds), _) => output::line(&format!("Writes would resume after about {seconds:.0} s.")),
             (None, true) => output::line("Writes would go on."),

@@ -153,6 +153,16 @@ fn states(states: &[NodeState]) -> String {
 }
 
 impl NodeTest {
+    /// Does it ask for a state, a membership or a setting, and not for something that happens?
+    pub fn is_lasting(self) -> bool {
+        use NodeTest::*;
+        matches!(
+            self,
+            Converged(_) | NotConverged(_) | Reported(_) | ReportedNot(_) | Goal(_) | GoalNot(_) | KeeperCan(_)
+                | Exists(_) | InPrimaryState | DemotedPrimary | InMaintenance(_) | Electable(_) | InQuorum(_)
+        )
+    }
+
     /// The test in words, to be put after the name of the node.
     pub fn words(self) -> String {
         use NodeTest::*;
@@ -193,6 +203,16 @@ impl NodeTest {
 }
 
 impl GroupTest {
+    /// Does it ask for other nodes or other settings, and not for something that happens?
+    pub fn is_lasting(self) -> bool {
+        use GroupTest::*;
+        matches!(
+            self,
+            Nodes(_) | QuorumNodes(_) | NumberSyncStandbys(_) | CitusWorker | GuardDataLoss(_)
+                | SealsEndDemoteTimeout | Never
+        )
+    }
+
     /// The test in words.
     pub fn words(self) -> String {
         use GroupTest::*;

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use crate::calls::Ground;
 use crate::command::NodeActive;
+use crate::condition::GroupTest;
 use crate::facts;
 use crate::outcome::NewEvent;
 use crate::rule::{Rule, Section};
@@ -27,6 +28,15 @@ pub struct Considered {
     pub assignments: String,
     /// The conditions that do not hold. Empty: the rule matches.
     pub failed: Vec<Failed>,
+    /// The rule is listed only: it never fires.
+    pub never: bool,
+}
+
+impl Considered {
+    /// Is a single condition missing, and one that may come true while the node stays as it is?
+    pub fn is_near(&self) -> bool {
+        matches!(self.failed.as_slice(), [one] if !one.lasting) && !self.never
+    }
 }
 
 /// A condition that does not hold.
@@ -36,6 +46,9 @@ pub struct Failed {
     pub condition: String,
     /// What was found instead.
     pub fact: String,
+    /// It asks for another state of the node, other nodes or other settings: it will not come true
+    /// by a change of health, of positions, or by time.
+    pub lasting: bool,
 }
 
 /// What the node's next report would bring, if it reported what is stored.
@@ -65,6 +78,7 @@ pub fn explain(state: &State, observations: &Observations, id: NodeId, now: Now)
                 summary: rule.summary,
                 assignments: rule.assignments(),
                 failed: failed(&view, scene, rule),
+                never: rule.group.contains(&GroupTest::Never),
             });
         }
     };
@@ -88,13 +102,18 @@ fn failed(view: &View, scene: &Scene, rule: &Rule) -> Vec<Failed> {
             .map(|test| Failed {
                 condition: alloc::format!("{who} {}", test.words()),
                 fact: view.node_fact(member, *test),
+                lasting: test.is_lasting(),
             })
             .collect()
     };
     let mut all = of(node, "node", rule.node);
     all.extend(of(primary, "primary", rule.primary));
     let wrong = rule.group.iter().filter(|test| !view.group_test(scene, **test));
-    all.extend(wrong.map(|test| Failed { condition: test.words(), fact: view.group_fact(scene, *test) }));
+    all.extend(wrong.map(|test| Failed {
+        condition: test.words(),
+        fact: view.group_fact(scene, *test),
+        lasting: test.is_lasting(),
+    }));
     all
 }
 

@@ -1,5 +1,6 @@
 //! The monitors and nodes of the demonstration.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
@@ -7,19 +8,18 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use failover::NodeState;
-use monitor_client::{ConnectOptions, Endpoint, MonitorClient, NodeRow, Target};
+use monitor_client::{ConnectOptions, Endpoint, MonitorClient, NodeRow, ReplicaRow, Target};
 use tokio::time::sleep;
 
 use super::ground::Ground;
 use super::processes;
 use super::{Events, Teller};
 use crate::exit::{CliError, Status};
-use crate::output;
-use crate::verbs::show::state;
 
 const MONITORS: [&str; 3] = ["m1", "m2", "m3"];
 
-/// Stock settings take 50 s to replace a primary; these are for a show.
+/// Stock nodes take 50 s to replace a primary with the settings as they come; these are for a show: a
+/// stock keeper that is cut off stops its PostgreSQL after 20 s only.
 const HURRIED: [(&str, &str); 6] = [
     ("health_check_period", "1s"),
     ("health_check_timeout", "1s"),
@@ -36,7 +36,7 @@ pub struct Cluster<'a> {
     ground: &'a Ground,
     client: MonitorClient,
     target: Target,
-    children: BTreeMap<String, Child>,
+    children: RefCell<BTreeMap<String, Child>>,
 }
 
 impl<'a> Cluster<'a> {
@@ -45,7 +45,7 @@ impl<'a> Cluster<'a> {
         let target = Target::new(endpoints);
         let client = MonitorClient::new(target.clone(), ConnectOptions::default(), Duration::from_secs(10))
             .with_answer_patience(Duration::from_secs(2));
-        Cluster { ground, client, target, children: BTreeMap::new() }
+        Cluster { ground, client, target, children: RefCell::default() }
     }
 
     pub fn client(&self) -> &MonitorClient {
@@ -86,24 +86,31 @@ impl<'a> Cluster<'a> {
         match tokio::time::timeout(PATIENCE, child.wait()).await {
             Err(_) => failed(&format!("not done within {} s", PATIENCE.as_secs())),
             Ok(Ok(status)) if status.success() => Ok(()),
-            Ok(_) => {
-                let said = std::fs::read_to_string(&log).unwrap_or_default();
-                let wrong = said.lines().rfind(|line| line.contains("ERROR") || line.contains("FATAL"));
-                failed(wrong.or(said.lines().last()).unwrap_or("no word"))
-            }
+            Ok(_) => failed(&last_words(&log)),
         }
     }
 
-    /// Starts a service; what it says goes to a file.
-    fn spawn(&mut self, name: &str, program: &Path, words: &[&str]) -> Result<(), CliError> {
-        let log = File::options().create(true).append(true).open(self.ground.log(name))?;
-        let mut command = self.command(program, words);
-        let child = command.stdout(Stdio::null()).stderr(log).spawn()?;
-        self.children.insert(name.to_string(), child);
+    /// A service that was not killed here and does not run any more: that is the end of the play.
+    fn all_alive(&self) -> Result<(), CliError> {
+        for (name, child) in self.children.borrow_mut().iter_mut() {
+            if let Ok(Some(status)) = child.try_wait() {
+                let said = last_words(&self.ground.log(name));
+                return Err(CliError::new(Status::BadState, format!("{name} ended ({status}): {said}")));
+            }
+        }
         Ok(())
     }
 
-    pub async fn start_monitors(&mut self) -> Result<(), CliError> {
+    /// Starts a service; what it says goes to a file.
+    fn spawn(&self, name: &str, program: &Path, words: &[&str]) -> Result<(), CliError> {
+        let log = File::options().create(true).append(true).open(self.ground.log(name))?;
+        let mut command = self.command(program, words);
+        let child = command.stdout(Stdio::null()).stderr(log).spawn()?;
+        self.children.borrow_mut().insert(name.to_string(), child);
+        Ok(())
+    }
+
+    pub async fn start_monitors(&self) -> Result<(), CliError> {
         let program = self.ground.program();
         let place = |at: usize| format!("{}=127.0.0.1:{}", MONITORS[at], self.target.endpoints[at].port);
         let replicas = [place(0), place(1), place(2)].join(",");
@@ -119,12 +126,12 @@ impl<'a> Cluster<'a> {
         Ok(())
     }
 
-    pub fn run_monitor(&mut self, name: &str) -> Result<(), CliError> {
+    pub fn run_monitor(&self, name: &str) -> Result<(), CliError> {
         let (program, data) = (self.ground.program(), self.ground.data(name));
         self.spawn(name, &program, &["run", "--pgdata", &data.display().to_string()])
     }
 
-    pub fn run_node(&mut self, name: &str) -> Result<(), CliError> {
+    pub fn run_node(&self, name: &str) -> Result<(), CliError> {
         let data = self.ground.data(name).display().to_string();
         let program = self.keeper();
         self.spawn(name, &program, &["run", "--pgdata", &data])
@@ -147,19 +154,40 @@ impl<'a> Cluster<'a> {
         .await
     }
 
-    /// Short patience, and what that is worth.
+    /// What comes, and where.
+    pub fn introduction(&self, keep: bool) -> String {
+        let nodes = match self.ground.stock_nodes {
+            true => "Nodes run under stock pg_autoctl: expect an outage of 6 to 8 s, and 50 s\n\
+                     with the settings that are safe for them.",
+            false => "Nodes run under pgquorum's own keeper, with default settings.",
+        };
+        let end = match keep {
+            true => "It stays when the play is over (--keep).",
+            false => "Ctrl-C stops and removes everything, and so does the end.",
+        };
+        format!(
+            "A failover on this machine, at 127.0.0.1, in\n  {}\n{nodes}\n{end}",
+            self.ground.directory().display()
+        )
+    }
+
+    /// Stock nodes: short patience, and what that is worth.
     pub async fn hurry(&self, teller: &Teller) -> Result<(), CliError> {
-        teller.tell("for the show, the monitors are told to be impatient (replicated settings)")?;
+        if !self.ground.stock_nodes {
+            return Ok(());
+        }
+        teller.tell("for the show, the monitors are told to be impatient:")?;
         let session = self.client.session().await?;
         for (name, value) in HURRIED {
             let sql = format!("ALTER SYSTEM SET pgautofailover.{name} = '{value}'");
             session.query(&sql, Duration::from_secs(5)).await?;
+            teller.tell(&format!("  {name} = {value}"))?;
         }
         session.query("SELECT pg_reload_conf()", Duration::from_secs(5)).await?;
         Ok(())
     }
 
-    pub async fn create_node(&mut self, number: u16) -> Result<(), CliError> {
+    pub async fn create_node(&self, number: u16) -> Result<(), CliError> {
         let name = format!("node{number}");
         let (data, port) = (self.ground.data(&name).display().to_string(), self.node_port(number).to_string());
         let socket = self.ground.socket().display().to_string();
@@ -175,11 +203,17 @@ impl<'a> Cluster<'a> {
         let pg_ctl = self.ground.bindir.join("pg_ctl").display().to_string();
         words.extend(["--pgctl", &pg_ctl, "--pghost", &socket]);
         let program = self.keeper();
-        self.done(&name, &program, &words).await?;
-        if self.ground.stock_nodes {
-            self.done(&name, &program, &["config", "set", "pg_autoctl.monitor", &uri, "--pgdata", &data]).await?;
+        match self.ground.stock_nodes {
+            true => {
+                self.done(&name, &program, &words).await?;
+                self.done(&name, &program, &["config", "set", "pg_autoctl.monitor", &uri, "--pgdata", &data]).await?;
+                self.run_node(&name)?;
+            }
+            false => {
+                words.push("--run");
+                self.spawn(&name, &program, &words)?;
+            }
         }
-        self.run_node(&name)?;
         let goal = if number == 1 { NodeState::Single } else { NodeState::Secondary };
         self.in_state(&name, goal).await
     }
@@ -196,44 +230,36 @@ impl<'a> Cluster<'a> {
         .await
     }
 
-    /// One primary, two secondaries.
-    pub async fn settled(&self) -> Result<(), CliError> {
+    /// Waits for one primary and two secondaries; returns them.
+    pub async fn settled(&self) -> Result<Vec<NodeRow>, CliError> {
         self.until("a primary with two secondaries", 120, async || {
-            let nodes = self.nodes().await?;
-            let count = |state| nodes.iter().filter(|node| node.reported == state && node.goal == state).count();
-            (count(NodeState::Primary) == 1 && count(NodeState::Secondary) == 2).then_some(())
+            self.nodes().await.filter(|nodes| is_settled(nodes))
         })
         .await
     }
 
-    pub async fn primary(&self) -> Result<String, CliError> {
+    /// Waits for a node other than `dead` that takes the writes.
+    pub async fn primary(&self, dead: &str) -> Result<String, CliError> {
         self.until("a primary", 30, async || {
             let nodes = self.nodes().await?;
-            nodes.into_iter().find(|node| node.reported == NodeState::Primary).map(|node| node.name)
+            nodes.into_iter().find(|node| node.reported.is_writable() && node.name != dead).map(|node| node.name)
         })
         .await
     }
 
-    /// Waits for both dead ones to be back.
-    pub async fn rejoined(&self, node: &str, monitor: &str, events: &mut Events) -> Result<(), CliError> {
+    /// Waits for the dead monitor and a settled cluster; returns the nodes.
+    pub async fn rejoined(&self, monitor: &str, events: &mut Events, teller: &Teller) -> Result<Vec<NodeRow>, CliError> {
         let deadline = Instant::now() + Duration::from_secs(180);
         loop {
-            events.show(self).await;
-            let back = self.nodes().await.is_some_and(|nodes| {
-                let primary = nodes.iter().any(|row| row.reported == NodeState::Primary && row.goal == row.reported);
-                let standby = |row: &NodeRow| {
-                    row.name == node && row.reported == NodeState::Secondary && row.goal == row.reported
-                };
-                primary && nodes.iter().any(standby)
-            });
+            events.show(self, teller).await?;
             let replicas = self.client.replicas().await.ok().flatten().unwrap_or_default();
-            let follows = replicas.iter().any(|row| row.name == monitor && matches!(row.role.as_str(), "leader" | "follower"));
-            if back && follows {
-                return Ok(());
+            let follows = |row: &ReplicaRow| row.name == monitor && matches!(row.role.as_str(), "leader" | "follower");
+            match self.nodes().await.filter(|nodes| is_settled(nodes)) {
+                Some(nodes) if replicas.iter().any(follows) => return Ok(nodes),
+                _ => self.all_alive()?,
             }
             if Instant::now() > deadline {
-                let missing = if back { monitor } else { node };
-                return Err(CliError::new(Status::BadState, format!("{missing} was not back within 180 s")));
+                return Err(CliError::new(Status::BadState, "the dead were not all back within 180 s"));
             }
             sleep(Duration::from_millis(100)).await;
         }
@@ -244,22 +270,10 @@ impl<'a> Cluster<'a> {
         uri.ok_or_else(|| CliError::new(Status::BadState, "the monitors give no connection string"))
     }
 
-    pub async fn show_state(&self) -> Result<(), CliError> {
-        output::line(&state::brief(&self.client.current_state("default", None).await?))
-    }
-
-    pub fn kill_monitor(&mut self, name: &str) -> Result<(), CliError> {
-        self.murder(name)
-    }
-
-    pub fn kill_node(&mut self, name: &str) -> Result<(), CliError> {
-        self.murder(name)
-    }
-
     /// SIGKILL for everything of a data directory.
-    fn murder(&mut self, name: &str) -> Result<(), CliError> {
+    pub fn kill(&self, name: &str) -> Result<(), CliError> {
         processes::kill_below(&self.ground.data(name));
-        if let Some(mut child) = self.children.remove(name) {
+        if let Some(mut child) = self.children.borrow_mut().remove(name) {
             child.kill()?;
             child.wait()?;
         }
@@ -273,10 +287,23 @@ impl<'a> Cluster<'a> {
             if let Some(answer) = ask().await {
                 return Ok(answer);
             }
+            self.all_alive()?;
             if Instant::now() > deadline {
                 return Err(CliError::new(Status::BadState, format!("waited {seconds} s in vain for {what}")));
             }
             sleep(Duration::from_millis(50)).await;
         }
     }
+}
+
+/// Why a process failed: its last error, or whatever it said last.
+fn last_words(log: &Path) -> String {
+    let said = std::fs::read_to_string(log).unwrap_or_default();
+    let wrong = said.lines().rfind(|line| line.contains("ERROR") || line.contains("FATAL"));
+    wrong.or(said.lines().last()).unwrap_or("without a word").to_string()
+}
+
+fn is_settled(nodes: &[NodeRow]) -> bool {
+    let count = |state| nodes.iter().filter(|node| node.reported == state && node.goal == state).count();
+    count(NodeState::Primary) == 1 && count(NodeState::Secondary) == 2
 }

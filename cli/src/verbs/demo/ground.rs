@@ -65,7 +65,7 @@ impl Ground {
         match ground.furnish() {
             Ok(()) => Ok(ground),
             Err(error) => {
-                ground.clean_up();
+                ground.clean_up()?;
                 Err(missing(format!("cannot prepare {}: {error}", ground.directory.display())))
             }
         }
@@ -137,6 +137,25 @@ impl Ground {
         command
     }
 
+    /// What a shell needs to look around: sourced, not run.
+    pub fn write_environment(&self, monitors: &str, application: &str) -> std::io::Result<()> {
+        // libpq takes the parts of a URI from these, as far as nothing else is said.
+        let (hosts, ports): (Vec<&str>, Vec<String>) =
+            (1..=3).map(|number| ("127.0.0.1", (self.port + 10 + number).to_string())).unzip();
+        let text = format!(
+            "# Sourced by a shell. The application's connection string: {application}\n\
+             export PG_AUTOCTL_MONITOR='{monitors}'\n\
+             export PATH='{}':'{}':\"$PATH\"\n\
+             export PGHOST={} PGPORT={} PGUSER='{}' PGDATABASE=app PGTARGETSESSIONATTRS=read-write\n",
+            self.directory.display(),
+            self.bindir.display(),
+            hosts.join(","),
+            ports.join(","),
+            self.application(),
+        );
+        fs::write(self.directory.join("env"), text)
+    }
+
     /// The ends of all logs, for somebody who has to find out what went wrong.
     pub fn show_logs(&self) {
         let Ok(entries) = fs::read_dir(self.directory.join("log")) else { return };
@@ -151,20 +170,20 @@ impl Ground {
         }
     }
 
-    pub fn clean_up(&self) {
-        remove(&self.directory);
+    pub fn clean_up(&self) -> Result<(), CliError> {
+        remove(&self.directory)
     }
 }
 
 /// Kills what runs in a directory of ours, and removes it.
-fn remove(directory: &Path) {
+fn remove(directory: &Path) -> Result<(), CliError> {
     // What names the directory itself may be somebody who waits for us: its inhabitants are below it.
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         processes::kill_below(&entry.path());
     }
-    if let Err(error) = fs::remove_dir_all(directory) {
-        warn!("{} could not be removed: {error}", directory.display());
-    }
+    fs::remove_dir_all(directory).map_err(|error| {
+        CliError::new(Status::BadState, format!("{} could not be removed: {error}", directory.display()))
+    })
 }
 
 /// `demo --stop`.
@@ -176,7 +195,7 @@ pub fn stop(directory: &Path) -> Result<(), CliError> {
             format!("{} is no directory of `pgquorum demo`", directory.display()),
         ));
     }
-    remove(&directory);
+    remove(&directory)?;
     info!("stopped and removed the demonstration in {}", directory.display());
     Ok(())
 }
@@ -203,20 +222,24 @@ fn in_path(program: &str) -> bool {
 /// The first of a row of ports that are all free: the one asked for, or one that two demonstrations at
 /// once will hardly both try first. Below the range that the kernel takes ports of connections from.
 fn free_ports(asked: Option<u16>) -> Result<u16, CliError> {
-    let free = |base: u16| OFFSETS.iter().all(|offset| TcpListener::bind(("127.0.0.1", base + offset)).is_ok());
+    let taken = |base: u16| {
+        let ports = OFFSETS.iter().map(move |offset| base + offset);
+        ports.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_err()).collect::<Vec<u16>>()
+    };
     if let Some(port) = asked {
         if !(1024..=50_000).contains(&port) {
             return Err(CliError::new(Status::BadArguments, "--port must be between 1024 and 50000"));
         }
-        return match free(port) {
+        let taken: Vec<String> = taken(port).iter().map(u16::to_string).collect();
+        return match taken.is_empty() {
             true => Ok(port),
-            false => Err(missing(format!("some of the ports {} to {} are taken", port + 1, port + 13))
+            false => Err(missing(format!("--port {port} needs ports that are taken: {}", taken.join(", ")))
                 .hint("without --port, free ones are looked for")),
         };
     }
     let first = std::process::id() as u16 % 100;
     (0..100)
         .map(|step| 20_000 + (first + step) % 100 * SPAN)
-        .find(|base| free(*base))
+        .find(|base| taken(*base).is_empty())
         .ok_or_else(|| missing("no free ports between 20000 and 22000: name one with --port"))
 }

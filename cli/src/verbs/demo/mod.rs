@@ -6,6 +6,7 @@ mod ground;
 mod processes;
 mod writer;
 
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use monitor_client::EventDetail;
@@ -16,6 +17,7 @@ use crate::args::play::Demo;
 use crate::exit::{CliError, Status};
 use crate::output;
 use crate::verbs::block_on;
+use crate::verbs::show::state;
 use cluster::Cluster;
 use ground::Ground;
 use writer::Writer;
@@ -26,39 +28,43 @@ pub fn run(args: &Demo) -> Result<(), CliError> {
         return ground::stop(&directory);
     }
     let ground = Ground::prepare(args)?;
-    let mut played = None;
+    let mut monitors = String::new();
     let result = block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        let mut cluster = Cluster::new(&ground);
-        let outcome = tokio::select! {
-            outcome = play(&mut cluster) => outcome,
-            _ = interrupt.recv() => Err(CliError::new(Status::Interrupted, "interrupted")),
-            _ = terminate.recv() => Err(CliError::new(Status::Interrupted, "terminated")),
-        };
-        played = Some(cluster.monitors_uri());
-        outcome
+        let mut hangup = signal(SignalKind::hangup())?;
+        let cluster = Cluster::new(&ground);
+        monitors = cluster.monitors_uri();
+        let stopped = |how: &str| Err(CliError::new(Status::Interrupted, format!("{how}: everything is stopped and removed")));
+        tokio::select! {
+            outcome = play(&cluster, args.keep) => outcome,
+            _ = interrupt.recv() => stopped("interrupted"),
+            _ = terminate.recv() => stopped("terminated"),
+            _ = hangup.recv() => stopped("the terminal is gone"),
+        }
     });
     match result {
-        Ok(uri) if args.keep => {
-            look_around(&ground, &played.unwrap_or_default(), &uri)
-        }
+        Ok(uri) if args.keep => look_around(&ground, &monitors, &uri),
         Ok(_) => {
-            ground.clean_up();
-            say("Everything is stopped and removed again. With --keep it stays, to look around.")
+            ground.clean_up()?;
+            say("Everything is stopped and removed again; with --keep it stays, to look around.")
         }
         Err(error) => {
             if error.status != Status::Interrupted {
                 ground.show_logs();
             }
-            ground.clean_up();
+            ground.clean_up()?;
             Err(error)
         }
     }
 }
 
+/// A reader that goes away (`| head`) ends the play, but not before everything is cleaned up.
 fn say(text: &str) -> Result<(), CliError> {
-    output::line(text)
+    output::try_line(text).map_err(|error| match error.kind() {
+        ErrorKind::BrokenPipe => CliError::new(Status::Interrupted, "nobody reads on"),
+        _ => error.into(),
+    })
 }
 
 /// Lines with the time since the beginning.
@@ -67,6 +73,10 @@ pub struct Teller {
 }
 
 impl Teller {
+    fn act(&self, number: u8, title: &str) -> Result<(), CliError> {
+        say(&format!("\n{number}. {title}"))
+    }
+
     fn tell(&self, text: &str) -> Result<(), CliError> {
         let elapsed = self.began.elapsed();
         say(&format!("[{:4}.{} s] {text}", elapsed.as_secs(), elapsed.subsec_millis() / 100))
@@ -74,70 +84,83 @@ impl Teller {
 }
 
 /// The play. Returns the application's connection string.
-async fn play(cluster: &mut Cluster<'_>) -> Result<String, CliError> {
+async fn play(cluster: &Cluster<'_>, keep: bool) -> Result<String, CliError> {
     let teller = Teller { began: Instant::now() };
-    teller.tell(&format!("three monitors at 127.0.0.1, ports {}", cluster.monitor_ports()))?;
-    cluster.start_monitors().await?;
-    teller.tell(&format!("{} leads", cluster.leader("").await?))?;
-    cluster.hurry(&teller).await?;
-    for number in 1..=3 {
-        let word = if number == 1 { "the first node, created by initdb" } else { "a copy of the primary" };
-        teller.tell(&format!("node{number} at port {}: {word}", cluster.node_port(number)))?;
-        cluster.create_node(number).await?;
-    }
-    cluster.settled().await?;
+    say(&cluster.introduction(keep))?;
+    teller.act(1, "Three monitors and three PostgreSQL nodes come up")?;
+    come_up(cluster, &teller).await?;
     let uri = cluster.application_uri().await?;
-    teller.tell("all three are up:")?;
-    cluster.show_state().await?;
 
+    teller.act(2, "A client writes row after row and counts what is acknowledged")?;
     let mut writer = Writer::start(&uri, cluster.application()).await?;
-    writer.more_than(50, Duration::from_secs(20)).await?;
-    teller.tell(&format!("a client writes row after row: {} acknowledged so far", writer.acknowledged()))?;
+    writer.more_than(100, Duration::from_secs(20)).await?;
+    teller.tell(&format!("{} rows acknowledged so far", writer.acknowledged()))?;
 
-    let leader = cluster.leader("").await?;
-    teller.tell(&format!("kill -9 of {leader}, the monitor that leads"))?;
-    let killed = Instant::now();
-    cluster.kill_monitor(&leader)?;
-    let next = cluster.leader(&leader).await?;
-    teller.tell(&format!("{next} leads, {} ms later", killed.elapsed().as_millis()))?;
-    writer.more_than(writer.acknowledged() + 50, Duration::from_secs(20)).await?;
-    teller.tell(&format!("the longest pause between two rows: {} ms", writer.longest_gap(killed).as_millis()))?;
-
-    let primary = cluster.primary().await?;
     let mut events = Events::from_now(cluster).await?;
-    teller.tell(&format!("kill -9 of {primary}, the primary: keeper and PostgreSQL at once"))?;
+    teller.act(3, "The monitor that leads dies")?;
+    let leader = cluster.leader("").await?;
+    teller.tell(&format!("kill -9 {leader}"))?;
+    let killed = Instant::now();
+    cluster.kill(&leader)?;
+    let next = cluster.leader(&leader).await?;
+    let election = killed.elapsed().as_millis();
+    teller.tell(&format!("{next} leads, {election} ms later"))?;
+    writer.more_than(writer.acknowledged() + 100, Duration::from_secs(20)).await?;
+    let pause = writer.longest_gap(killed).as_millis();
+    teller.tell(&format!("the client hardly noticed: its longest pause was {pause} ms"))?;
+
+    teller.act(4, "The primary dies, and the monitors are one short")?;
+    let primary = cluster.primary("").await?;
+    events.show(cluster, &teller).await?;
+    teller.tell(&format!("kill -9 {primary}: its keeper and all of its PostgreSQL"))?;
     let before = writer.acknowledged();
     let killed = Instant::now();
-    cluster.kill_node(&primary)?;
+    cluster.kill(&primary)?;
     let deadline = Instant::now() + Duration::from_secs(120);
     while !writer.resumed(killed) {
-        events.show(cluster).await;
+        events.show(cluster, &teller).await?;
         if Instant::now() > deadline {
             return Err(CliError::new(Status::BadState, "no row was acknowledged within 120 s of the primary's death"));
         }
         sleep(Duration::from_millis(20)).await;
     }
-    writer.more_than(before + 50, Duration::from_secs(60)).await?;
-    events.show(cluster).await;
+    writer.more_than(before + 100, Duration::from_secs(60)).await?;
+    events.show(cluster, &teller).await?;
     let outage = writer.longest_gap(killed).as_millis();
-    teller.tell(&format!("rows are acknowledged again: writes failed for {outage} ms"))?;
+    teller.tell(&format!("{} takes the writes; they failed for {outage} ms", cluster.primary(&primary).await?))?;
 
-    teller.tell(&format!("{primary} and {leader} start again"))?;
+    teller.act(5, "The dead start again")?;
+    teller.tell(&format!("{leader} and {primary} are started"))?;
     cluster.run_monitor(&leader)?;
     cluster.run_node(&primary)?;
-    cluster.rejoined(&primary, &leader, &mut events).await?;
-    teller.tell("both are back:")?;
-    cluster.show_state().await?;
+    let nodes = cluster.rejoined(&leader, &mut events, &teller).await?;
+    teller.tell(&format!("{leader} follows again, and the old primary {primary} is a standby:"))?;
+    say(state::brief(&nodes).trim_end())?;
 
     let lost = writer.stop_and_count_lost(&uri).await?;
-    teller.tell(&format!(
-        "{} rows acknowledged, writes failed for {outage} ms, {lost} acknowledged rows lost",
-        writer.acknowledged()
-    ))?;
+    let rows = writer.acknowledged();
+    say(&format!("\nResult: {rows} rows acknowledged, {lost} acknowledged rows lost"))?;
+    say(&format!("        {outage:6} ms without writes when the primary died"))?;
+    say(&format!("        {pause:6} ms when the leading monitor died\n"))?;
     match lost {
         0 => Ok(uri),
         _ => Err(CliError::new(Status::BadState, format!("{lost} acknowledged rows are gone"))),
     }
+}
+
+async fn come_up(cluster: &Cluster<'_>, teller: &Teller) -> Result<(), CliError> {
+    teller.tell(&format!("monitors m1, m2, m3 at ports {}", cluster.monitor_ports()))?;
+    cluster.start_monitors().await?;
+    teller.tell(&format!("{} was elected to lead, the others follow", cluster.leader("").await?))?;
+    cluster.hurry(teller).await?;
+    for number in 1..=3 {
+        let how = if number == 1 { "made by initdb" } else { "copied from the primary with pg_basebackup" };
+        teller.tell(&format!("node{number} at port {}, {how}", cluster.node_port(number)))?;
+        cluster.create_node(number).await?;
+    }
+    let nodes = cluster.settled().await?;
+    teller.tell("a primary and two standbys:")?;
+    say(state::brief(&nodes).trim_end())
 }
 
 /// Events of the monitors, as they happen.
@@ -152,35 +175,41 @@ impl Events {
     }
 
     /// Prints what is new. A monitor that does not answer now is asked again soon.
-    pub async fn show(&mut self, cluster: &Cluster<'_>) {
-        let Ok(events) = cluster.client().newest_events("default", None, 50).await else { return };
+    pub async fn show(&mut self, cluster: &Cluster<'_>, teller: &Teller) -> Result<(), CliError> {
+        let Ok(events) = cluster.client().newest_events("default", None, 50).await else { return Ok(()) };
         for event in events.into_iter().filter(|event| event.id > self.seen).collect::<Vec<_>>() {
             self.seen = event.id;
-            // Health checks and the like: only who is told to become what is of interest.
-            if event.rule.is_some() || event.description.contains("health") {
-                let _ = say(&told(&event));
+            if let Some(text) = told(&event) {
+                teller.tell(&text)?;
             }
         }
+        Ok(())
     }
 }
 
-fn told(event: &EventDetail) -> String {
-    let time = event.time.split_whitespace().nth(1).unwrap_or_default();
-    let rule = event.rule.map_or_else(String::new, |rule| format!(", rule {rule}"));
-    format!("             {time} {}: {} -> {}{rule}", event.name, event.reported, event.goal)
+/// A decision, or what the monitors noticed by themselves; not that a node has done what it was told.
+fn told(event: &EventDetail) -> Option<String> {
+    match event.rule {
+        Some(rule) => Some(format!("  {}: {} -> {} (rule {rule})", event.name, event.reported, event.goal)),
+        None if event.description.contains("unhealthy") => Some(format!("  {} is found unreachable", event.name)),
+        None => None,
+    }
 }
 
 fn look_around(ground: &Ground, monitors: &str, application: &str) -> Result<(), CliError> {
-    let program = ground.program().display().to_string();
-    say("")?;
-    say("It keeps running. To look around:")?;
-    say(&format!("  export PG_AUTOCTL_MONITOR='{monitors}'"))?;
-    say(&format!("  {program} watch"))?;
-    say(&format!("  {program} show state"))?;
-    say(&format!("  {program} explain"))?;
-    say(&format!("  {program} simulate --kill node1"))?;
-    say(&format!("  {program} perform switchover"))?;
-    say(&format!("  psql -U {} '{application}'", ground.application()))?;
-    say("To stop and remove it:")?;
-    say(&format!("  {program} demo --stop --directory {}", ground.directory().display()))
+    let directory = ground.directory().display();
+    ground.write_environment(monitors, application)?;
+    say("It keeps running. To look around:\n")?;
+    say(&format!("  . {directory}/env"))?;
+    for (command, what) in [
+        ("pgquorum watch", "a screen of monitors, nodes and events"),
+        ("pgquorum show events", "what happened"),
+        ("pgquorum explain", "why it does, or does not, fail over"),
+        ("pgquorum simulate --kill node1", "what would follow; nothing is touched"),
+        ("pgquorum perform switchover", "another primary, now"),
+        ("psql", "the application's database, at the primary"),
+    ] {
+        say(&format!("  {command:32}{what}"))?;
+    }
+    say(&format!("\nTo stop and remove it:\n\n  {directory}/pgquorum demo --stop --directory {directory}"))
 }

@@ -71,6 +71,8 @@ fn as_json(snapshot: &Snapshot, formation: &str, group: i32, nodes: &[&Node]) ->
                 "summary": rule.summary,
                 "assigns": rule.assignments,
                 "matches": rule.failed.is_empty(),
+                "near": rule.is_near(),
+                "never": rule.never,
                 "failed": rule.failed.iter().map(|failed| json!({
                     "condition": failed.condition, "fact": failed.fact,
                 })).collect::<Vec<_>>(),
@@ -91,7 +93,8 @@ fn as_json(snapshot: &Snapshot, formation: &str, group: i32, nodes: &[&Node]) ->
 }
 
 fn as_text(snapshot: &Snapshot, formation: &str, group: i32, nodes: &[&Node], all: bool) -> String {
-    let mut lines = vec![format!("Formation \"{formation}\", group {group}: {}.", verdict(snapshot))];
+    let mut lines = vec![format!("Formation \"{formation}\", group {group}")];
+    wrap(&mut lines, "", &format!("{}.", verdict(snapshot)));
     for node in nodes {
         let about = explained(snapshot, node);
         lines.push(String::new());
@@ -116,8 +119,8 @@ fn verdict(snapshot: &Snapshot) -> String {
     match (primary, moving.as_slice()) {
         (Some(primary), []) => format!("\"{}\" takes the writes, every node is where it is meant to be", primary.name),
         (Some(primary), moving) => format!("\"{}\" takes the writes; on the move: {}", primary.name, moving.join(", ")),
-        (None, []) => "nobody takes writes, and no node is on the move".to_string(),
-        (None, moving) => format!("nobody takes writes; on the move: {}", moving.join(", ")),
+        (None, []) => "Nobody takes writes, and no node is on the move".to_string(),
+        (None, moving) => format!("Nobody takes writes; on the move: {}", moving.join(", ")),
     }
 }
 
@@ -147,22 +150,24 @@ fn tell_rules(lines: &mut Vec<String>, about: &Explained, all: bool) {
             wrap(lines, "    ", &format!("it assigns {}", rule.assignments));
         }
     }
-    let mut order: Vec<&Considered> = about.considered.iter().filter(|rule| !rule.failed.is_empty()).collect();
-    let total = order.len();
-    if !all {
-        // What one condition keeps from happening is what people ask about.
-        order.retain(|rule| rule.failed.len() == 1);
+    let failing: Vec<&Considered> = about.considered.iter().filter(|rule| !rule.failed.is_empty()).collect();
+    // What one event keeps from happening is what people ask about.
+    let told: Vec<&Considered> = failing.iter().copied().filter(|rule| all || rule.is_near()).collect();
+    let rest = failing.len() - told.len();
+    match (told.is_empty(), all) {
+        (true, _) => wrap(lines, "  ", &format!("No other rule is close: {rest} do not fit (--all shows them).")),
+        (false, true) => lines.push("  Rules that do not hold:".to_string()),
+        (false, false) => wrap(lines, "  ", &format!("Close, but one thing is missing ({rest} others do not fit; --all shows them):")),
     }
-    let what = if all { "Rules that do not hold" } else { "One condition is missing for" };
-    lines.push(format!("  {what} ({} of {total} rules tried that fail):", order.len()));
-    for rule in order {
+    for rule in told {
         wrap(lines, "    ", &format!("{} {}", rule.pos, rule.summary));
         for failed in &rule.failed {
-            wrap(lines, "        ", &format!("needs: {}; but {}", failed.condition, failed.fact));
+            let text = match rule.never && failed.condition == "never" {
+                true => "listed only: this rule never acts".to_string(),
+                false => format!("needs: {}; but {}", failed.condition, failed.fact),
+            };
+            wrap(lines, "        ", &text);
         }
-    }
-    if !all {
-        lines.push("    (--all shows the other ones, too)".to_string());
     }
 }
 

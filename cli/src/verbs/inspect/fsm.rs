@@ -18,7 +18,7 @@ use crate::verbs::later;
 pub fn run(verb: Fsm) -> Result<(), CliError> {
     match verb {
         Fsm::State(args) => {
-            let state = show::state(&locate::data_dir(&args.data)?)?;
+            let state = show::state(&locate::node_dir(&args.data)?)?;
             output::json(&show::state_json(&state))
         }
         Fsm::List(args) => list(&args),
@@ -36,7 +36,7 @@ pub fn run(verb: Fsm) -> Result<(), CliError> {
 }
 
 fn list(args: &LocalArgs) -> Result<(), CliError> {
-    let state = show::state(&locate::data_dir(&args.data)?)?;
+    let state = show::state(&locate::node_dir(&args.data)?)?;
     let reachable: Vec<&str> = edges::edges_of(Generation::Pgquorum)
         .filter(|(from, _)| *from == state.current)
         .map(|(_, to)| to.name())

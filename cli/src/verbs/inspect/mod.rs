@@ -124,7 +124,7 @@ fn parse_notification(payload: &str) -> Result<(), CliError> {
 }
 
 fn getpid(name: ServiceName, data: &crate::args::DataDir) -> Result<(), CliError> {
-    let pgdata = locate::data_dir(data)?;
+    let pgdata = locate::node_dir(data)?;
     let status = keeper::commands::block_on(service::status(&pgdata))?;
     let named = |wanted: &str| {
         let services = status["pg_autoctl"]["services"].as_array().cloned().unwrap_or_default();

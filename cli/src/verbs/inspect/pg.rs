@@ -33,14 +33,14 @@ pub fn setup(verb: PgSetup) -> Result<(), CliError> {
         }
         PgSetup::Discover(args) => discover(&args),
         PgSetup::Ready(args) => {
-            let pgdata = locate::data_dir(&args.data)?;
+            let pgdata = locate::node_dir(&args.data)?;
             match block_on(ready(&pgdata))? {
                 true => Ok(()),
                 false => Err(not_ready(&pgdata)),
             }
         }
         PgSetup::Wait { pg, wait } => {
-            let pgdata = locate::data_dir(&pg.data)?;
+            let pgdata = locate::node_dir(&pg.data)?;
             let deadline = Instant::now() + Duration::from_secs(wait);
             while !block_on(ready(&pgdata))? {
                 if Instant::now() >= deadline {
@@ -130,7 +130,7 @@ pub fn primary(verb: Primary) -> Result<(), CliError> {
 }
 
 async fn connect(data: &DataDir) -> Result<Sql, CliError> {
-    let pgdata = locate::data_dir(data)?;
+    let pgdata = locate::node_dir(data)?;
     let config = config_of(&pgdata)?;
     Sql::connect(&LocalServer::of(&config), ANSWER).await.map_err(|error| {
         CliError::new(Status::Postgres, error.to_string()).while_doing(format!("PostgreSQL on {}", pgdata.display()))

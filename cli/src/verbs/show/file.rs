@@ -52,7 +52,7 @@ pub fn show(args: &ShowFile) -> Result<(), CliError> {
 
 /// `show state --local`: what this machine knows without asking anybody.
 pub fn local_state(args: &ShowGroup) -> Result<(), CliError> {
-    let pgdata = locate::data_dir(&args.monitor.data)?;
+    let pgdata = locate::node_dir(&args.monitor.data)?;
     let state = commands::block_on(node::local_state(&pgdata))?;
     if args.json.json {
         return output::json(&state);

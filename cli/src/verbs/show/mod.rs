@@ -13,7 +13,7 @@ use crate::exit::{CliError, Status};
 use crate::locate::Operator;
 use crate::output;
 use crate::table::{Column, render};
-use crate::verbs::{block_on, watch};
+use crate::verbs::{block_on, no_formation, perform, say_why_empty, watch};
 
 pub fn run(verb: Show) -> Result<(), CliError> {
     match verb {
@@ -41,10 +41,15 @@ fn show_state(args: &ShowGroup) -> Result<(), CliError> {
         let operator = Operator::new(&args.monitor, &args.group.formation.formation)?;
         let (client, formation) = (&operator.client, &operator.formation);
         let group = operator.group(args.group.group);
-        if args.json.json {
-            return output::line(&client.current_state_json(formation, group).await?);
+        let nodes = client.current_state(formation, group).await?;
+        match args.json.json {
+            true => output::line(&client.current_state_json(formation, group).await?)?,
+            false => output::line(&state::table(&nodes))?,
         }
-        output::line(&state::table(&client.current_state(formation, group).await?))
+        if nodes.is_empty() {
+            say_why_empty(&operator, group).await;
+        }
+        Ok(())
     })
 }
 
@@ -72,7 +77,11 @@ fn events(args: &ShowEvents) -> Result<(), CliError> {
                 vec![event.time, node, event.reported, event.goal, event.description]
             })
             .collect();
-        output::line(&render(&columns, &rows))
+        output::line(&render(&columns, &rows))?;
+        if rows.is_empty() {
+            say_why_empty(&operator, group).await;
+        }
+        Ok(())
     })
 }
 
@@ -87,11 +96,12 @@ fn uri(args: &ShowUri) -> Result<(), CliError> {
                 let uri = client.formation_uri(formation, sslmode).await?;
                 return match (uri, args.json.json) {
                     (Some(uri), false) => output::line(&uri),
-                    (uri, true) => output::json(&json!({"formation": formation, "uri": uri})),
-                    (None, false) => Err(CliError::new(
-                        Status::BadState,
-                        format!("formation \"{formation}\" has no node, so that there is nothing to connect to"),
-                    )),
+                    (Some(uri), true) => output::json(&json!({"formation": formation, "uri": uri})),
+                    (None, _) => Err(CliError::new(
+                        Status::Monitor,
+                        format!("formation \"{formation}\" does not exist or has no nodes: there is nothing to connect to"),
+                    )
+                    .hint("`pgquorum show uri` lists the formations")),
                 };
             }
             None => {}
@@ -122,6 +132,9 @@ pub fn settings(args: &ShowFormation) -> Result<(), CliError> {
             Column::left("Value"),
         ];
         let settings = client.formation_settings(formation).await?;
+        if settings.is_empty() {
+            return Err(no_formation(formation));
+        }
         let rows: Vec<Vec<String>> =
             settings.into_iter().map(|row| vec![row.context, row.name, row.setting, row.value]).collect();
         output::line(&render(&columns, &rows))
@@ -131,7 +144,8 @@ pub fn settings(args: &ShowFormation) -> Result<(), CliError> {
 fn standby_names(args: &ShowGroup) -> Result<(), CliError> {
     block_on(async {
         let operator = Operator::new(&args.monitor, &args.group.formation.formation)?;
-        let (formation, group) = (&operator.formation, operator.group(args.group.group).unwrap_or(0));
+        let formation = &operator.formation;
+        let group = perform::one_group(&operator.client, formation, operator.group(args.group.group)).await?;
         let names = operator.client.synchronous_standby_names(formation, group).await?;
         if args.json.json {
             return output::json(&json!({"formation": formation, "group": group, "synchronous_standby_names": names}));

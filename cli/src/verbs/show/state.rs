@@ -34,13 +34,12 @@ pub fn table(nodes: &[NodeRow]) -> String {
     render(&COLUMNS, &rows)
 }
 
-/// The same within 80 columns: without host and assigned state where nothing is lost by it.
+/// Briefly, for nodes of one machine.
 pub fn brief(nodes: &[NodeRow]) -> String {
     let columns = [
         Column::right("Name", 0),
         Column::right("Port", 5),
         Column::right("TLI: LSN", 9),
-        Column::right("Connection", 12),
         Column::left("State"),
     ];
     let rows: Vec<Vec<String>> = nodes
@@ -50,7 +49,7 @@ pub fn brief(nodes: &[NodeRow]) -> String {
                 true => node.reported.to_string(),
                 false => format!("{} -> {}", node.reported, node.goal),
             };
-            vec![node.name.clone(), node.port.to_string(), position(node), connection(node), state]
+            vec![node.name.clone(), node.port.to_string(), position(node), state]
         })
         .collect();
     render(&columns, &rows)

@@ -9,18 +9,10 @@ use crate::args::DataDir;
 use crate::exit::{CliError, Status};
 use crate::locate;
 use crate::output;
-use crate::verbs::node;
 
 pub fn show(args: &DataDir) -> Result<(), CliError> {
-    let pgdata = locate::data_dir(args)?;
-    let monitor = pgdata.join("pgquorum.cfg").exists();
-    if !monitor && !node::is_node(args) {
-        return Err(CliError::new(
-            Status::BadConfiguration,
-            format!("{} is neither a monitor nor a node of this machine", pgdata.display()),
-        )
-        .hint("pgquorum create monitor, or pgquorum create postgres"));
-    }
+    let (pgdata, kind) = locate::created(args)?;
+    let monitor = kind == locate::Kind::Monitor;
     let user = User::from_uid(geteuid())
         .ok()
         .flatten()

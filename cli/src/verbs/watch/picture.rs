@@ -51,7 +51,7 @@ impl Picture {
                 Draining, DemoteTimeout, StopReplication, PreparePromotion, ReportLsn, FastForward, JoinSecondary,
                 PrepareMaintenance, WaitMaintenance,
             ];
-            telling.iter().any(|state| states.contains(state)) || (moving && states.iter().any(|s| *s == Demoted))
+            telling.iter().any(|state| states.contains(state)) || (moving && states.contains(&Demoted))
         };
         let moving: Vec<String> = self
             .nodes

@@ -164,7 +164,10 @@ fn nodes(picture: &Picture, width: usize, height: u16) -> Vec<Line<'static>> {
     let (header, rows) = fit(columns, width);
     let mut lines = vec![Line::styled(header, bold())];
     if nodes.is_empty() && picture.problem.is_none() {
-        lines.push(Line::raw("no nodes"));
+        lines.push(Line::raw(match picture.number_sync_standbys {
+            Some(_) => "no nodes".to_string(),
+            None => format!("there is no formation \"{}\"", picture.formation),
+        }));
     }
     lines.extend(rows.into_iter().zip(nodes).map(|(row, node)| Line::styled(row, style_of(node))));
     // Many nodes on a low screen: the first ones, and how many more there are.

@@ -1,5 +1,7 @@
 //! The screen at several sizes, against golden files (`UPDATE_GOLDEN=1` writes them anew).
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::Path;
 
