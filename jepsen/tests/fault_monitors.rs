@@ -2,8 +2,9 @@
 //! and none of its acknowledged rows may be lost.
 
 use std::thread::{scope, sleep};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use jepsen::wait::wait_for;
 use jepsen::{Cluster, Kind, Lab, Monitors, Result, Steps, bail, ensure, ensure_eq, requirements, sql};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -117,8 +118,7 @@ fn leader_killed_in_switchover(cluster: &mut Cluster, offset: Duration) -> Resul
 }
 
 fn leader_hangs(cluster: &mut Cluster) -> Result<()> {
-    let old = cluster.monitors.leader()?;
-    cluster.monitors.pause(old)?;
+    let old = hang_leader(cluster)?;
     let outcome = (|| {
         let new = cluster.monitors.leader()?;
         ensure!(new != old, "monitor {old} hangs and leads");
@@ -136,6 +136,30 @@ fn leader_hangs(cluster: &mut Cluster) -> Result<()> {
     ensure!(known.parse::<i64>()? >= last_event?.parse::<i64>()?, "monitor {old} forgot events");
     ensure_eq!(leaders(cluster.monitors.as_ref())?, 1, "monitors that lead");
     Ok(())
+}
+
+/// Stops the leader at a moment when no keeper has asked it something: 2.0 waits for an answer for ever,
+/// and a monitor cannot mend that from the outside.
+fn hang_leader(cluster: &mut Cluster) -> Result<usize> {
+    for _ in 0..5 {
+        let old = cluster.monitors.leader()?;
+        cluster.monitors.pause(old)?;
+        let since = SystemTime::now().duration_since(UNIX_EPOCH)?;
+        let reported = wait_for("every keeper to report to another monitor", Duration::from_secs(15), || {
+            let sql = format!(
+                "SELECT count(*) FROM pgautofailover.node WHERE extract(epoch FROM reporttime) < {}",
+                since.as_secs() + 1
+            );
+            Ok((sql::value(&cluster.monitors.uri(cluster.monitors.leader()?), &sql)? == "0").then_some(()))
+        });
+        if reported.is_ok() {
+            return Ok(old);
+        }
+        eprintln!("    a keeper waits for the answer of monitor {old}: again");
+        cluster.monitors.resume(old)?;
+        cluster.settle()?;
+    }
+    bail!("five times a keeper was waiting for the answer of the monitor that was stopped")
 }
 
 /// How many monitors say that they take writes.
