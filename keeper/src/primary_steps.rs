@@ -12,6 +12,9 @@ use crate::postgres::slots::{self, Sibling};
 use crate::postgres::{standby, start, sync};
 use crate::steps::{QUERY, Worker};
 
+/// How long standbys that stream take to have everything, on a bad day.
+const SOON: Duration = Duration::from_secs(1);
+
 /// How long standbys may take to have everything before the attempt counts as failed.
 const COVER: Duration = Duration::from_secs(4);
 
@@ -133,7 +136,7 @@ impl Worker {
         let Some(orders) = self.orders().filter(|orders| orders.sync_version != 0) else { return Ok(()) };
         let sql = self.sql().await?;
         sync::apply(&self.config, &sql, &orders.sync_names).await?;
-        sync::cover(&sql, &orders.sync_names, COVER).await?;
+        self.covered(&orders.sync_names).await?;
         let mut shared = self.shared();
         shared.confirmed = shared.confirmed.max(orders.sync_version);
         Ok(())
@@ -150,7 +153,17 @@ impl Worker {
         // A stock monitor wants the state as soon as one standby is there.
         let needed = facts::required_sync(&names).min(1);
         let one = names.replacen(&format!(" {} (", facts::required_sync(&names)), &format!(" {needed} ("), 1);
-        sync::cover(&self.sql().await?, &one, COVER).await.map(drop)
+        self.covered(&one).await
+    }
+
+    /// The standbys named have everything, as far as a commit waits for them. Those that do not come may
+    /// lack their slots: a node that was a copy a moment ago had no time to make any.
+    async fn covered(&self, names: &str) -> Result<()> {
+        if sync::cover(&self.sql().await?, names, SOON).await.is_ok() {
+            return Ok(());
+        }
+        self.maintain_siblings().await?;
+        sync::cover(&self.sql().await?, names, COVER).await.map(drop)
     }
 
     pub(crate) async fn set_read_only(&self, on: bool) -> Result<()> {
