@@ -4,6 +4,8 @@ mod args;
 mod exit;
 mod locate;
 mod logging;
+#[cfg(feature = "mutants")]
+mod mutant;
 mod output;
 mod program;
 mod server;
@@ -21,6 +23,11 @@ use crate::args::{Cli, Set, Toggle, Verb};
 use crate::exit::{CliError, Status};
 
 fn main() -> ExitCode {
+    #[cfg(feature = "mutants")]
+    if let Err(unknown) = mutant::choose() {
+        eprintln!("{unknown}");
+        return ExitCode::FAILURE;
+    }
     // Internal: the process between a keeper and its PostgreSQL. It must not depend on anything else.
     if std::env::args_os().nth(1).is_some_and(|arg| arg == keeper::guardian::COMMAND) {
         return match keeper::guardian::main(std::env::args_os().skip(2)) {

@@ -19,8 +19,19 @@ impl Keeper {
         if seen.at > self.seen_at {
             self.seen_at = seen.at;
             self.note(&seen);
+            #[cfg(feature = "mutants")]
+            self.drop_sync(&seen).await;
         }
         Some(seen)
+    }
+
+    /// The mistake that PostgreSQL's users know from naive scripts: nobody is there, so nobody is waited for.
+    #[cfg(feature = "mutants")]
+    async fn drop_sync(&self, seen: &Seen) {
+        let alone = seen.facts.as_ref().is_some_and(|f| !f.in_recovery && f.required_sync() > 0 && f.streaming_sync == 0);
+        if alone && failover::mutant::is(failover::mutant::Mutant::SyncDropped) {
+            let _ = self.worker.set_sync_names("").await;
+        }
     }
 
     fn note(&mut self, seen: &Seen) {

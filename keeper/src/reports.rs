@@ -227,6 +227,11 @@ impl Keeper {
             // Not on disk, so not acted on.
             return Ok(());
         }
+        #[cfg(feature = "mutants")]
+        let sent = match failover::mutant::is(failover::mutant::Mutant::LeaseFromReceipt) {
+            true => BootTime::now(),
+            false => sent,
+        };
         if answer.lease_ms > 0 {
             self.grant = Some(sent.plus(Duration::from_millis(u64::from(answer.lease_ms))));
         } else if !self.state.current.is_writable() {

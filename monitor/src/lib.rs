@@ -18,5 +18,12 @@ mod run;
 pub mod sql;
 mod watch;
 
+/// Passes a mistake on to the log, which does not know the list of them.
+#[cfg(feature = "mutants")]
+pub fn mutant() {
+    let skip = failover::mutant::is(failover::mutant::Mutant::NoSync);
+    raft_store::SKIP_SYNC.store(skip, std::sync::atomic::Ordering::Relaxed);
+}
+
 pub use config::{Auth, Config, ConfigError, Replica, ReplicaTls};
 pub use run::{PID_FILE, RunError, RunOptions, run};

@@ -186,6 +186,11 @@ impl Backend for Monitor {
     }
 
     async fn view(&self, consistency: Consistency, pending: &[Call]) -> Result<ReadView, CallError> {
+        #[cfg(feature = "mutants")]
+        let consistency = match failover::mutant::is(failover::mutant::Mutant::LocalReads) {
+            true => Consistency::Local,
+            false => consistency,
+        };
         if consistency == Consistency::Linearizable {
             self.leader.prove().await?;
         }

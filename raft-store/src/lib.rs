@@ -45,6 +45,8 @@ mod wire;
 pub use barrier::NotLeader;
 pub use config::{Config, Member, PeerAddress};
 pub use error::{CallError, MembershipError, ProposeError, StartError};
+#[cfg(feature = "mutants")]
+pub use log_writer::SKIP_SYNC;
 pub use replica::{Applied, CallHandler, MAX_CALL_BYTES, MAX_ENTRY_BYTES, Replica};
 pub use state_machine::StateMachine;
 pub use status::{PeerStatus, Role, Status};

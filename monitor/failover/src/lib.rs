@@ -15,6 +15,8 @@ pub mod decide;
 pub mod edges;
 pub mod explain;
 pub mod extended;
+#[cfg(feature = "mutants")]
+pub mod mutant;
 pub mod node_state;
 pub mod observation;
 pub mod outcome;

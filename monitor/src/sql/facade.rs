@@ -160,6 +160,9 @@ impl Facade {
         let deadline = Instant::now() + self.config.leader_deadline;
         let repeatable = !ctx.in_transaction && repeatable(&planned.plan);
         let local = !writes(&planned.plan) && ctx.consistency() == Consistency::Local && ctx.pending.is_empty();
+        #[cfg(feature = "mutants")]
+        let local = local
+            || !writes(&planned.plan) && ctx.pending.is_empty() && failover::mutant::is(failover::mutant::Mutant::LocalReads);
         let mut roles = self.backend.watch_role();
         loop {
             let role = roles.borrow_and_update().clone();
