@@ -19,6 +19,9 @@ use crate::steps::{QUERY, Worker};
 /// How long a standby may take to begin streaming before the transition counts as failed.
 const STREAM: Duration = Duration::from_secs(15);
 
+/// How long a walreceiver may outlive the upstream that was taken from it.
+const RECEIVER: Duration = Duration::from_secs(10);
+
 /// How long another node may take to send a rewound cluster the WAL that it lacks.
 const WHOLE: Duration = Duration::from_secs(20);
 
@@ -169,8 +172,9 @@ impl Worker {
 
     /// Follows the primary, by a reload when possible: `primary_conninfo` takes no restart since 13.
     ///
-    /// A sealed standby of the election just held is told the new primary and tries: PostgreSQL itself
-    /// refuses to stream into a history that is not its own. What it refuses is looked into.
+    /// Histories are compared before PostgreSQL hears of its new upstream. It refuses to stream into one
+    /// that is not its own, but only after its walreceiver has reported the end of its own WAL as flushed:
+    /// commits of the new primary that lie before that position would count as replicated, and are not.
     pub(crate) async fn follow(&self) -> Result<()> {
         let primary = self.primary().await?;
         if self.orders().is_some() && self.try_to_follow(&primary).await? {
@@ -219,13 +223,31 @@ impl Worker {
         start::reload(&self.config).await
     }
 
-    /// `false`: it does not stream from there, whyever.
+    /// The short way of a sealed standby after an election. `false`: it is not for this one.
     async fn try_to_follow(&self, primary: &Upstream) -> Result<bool> {
         if start::postmaster(&self.config, &self.guardian).await?.is_none() {
             return Ok(false);
         }
         let sql = self.sql().await?;
-        if !Facts::ask(&sql, QUERY).await?.in_recovery {
+        let facts = Facts::ask(&sql, QUERY).await?;
+        if !facts.in_recovery {
+            return Ok(false);
+        }
+        // A promotion adds one to the timeline, so that its history need not wait for its number.
+        let next = facts.timeline + 1;
+        let (source, history) = tokio::join!(
+            upstream::identify(&self.config, primary, self.node_id),
+            upstream::history(&self.config, primary, self.node_id, next)
+        );
+        let source = source?;
+        let history = match (source.timeline == facts.timeline, source.timeline == next) {
+            (true, _) => Vec::new(),
+            (_, true) => history?,
+            _ => upstream::history(&self.config, primary, self.node_id, source.timeline).await?,
+        };
+        if source.system_identifier != facts.system_identifier
+            || !upstream::can_follow(facts.timeline, facts.lsn, &source, &history)
+        {
             return Ok(false);
         }
         standby::signal(&self.config.pgdata)?;
@@ -414,6 +436,12 @@ impl Worker {
             }
             if facts.lsn != last.0 {
                 last = (facts.lsn, Instant::now());
+            }
+            if facts.walreceiver.is_some() && last.1.elapsed() > RECEIVER {
+                // Seen once: a walreceiver that waits for another timeline outlived its upstream's removal.
+                warn!("the walreceiver does not end: stopping PostgreSQL, which starts without one");
+                start::stop(&self.config, &self.guardian).await?;
+                return Err(KeeperError::postgres("PostgreSQL was stopped to be rid of its walreceiver"));
             }
             if facts.restores {
                 return Err(KeeperError::postgres(
