@@ -16,10 +16,12 @@ impl Table {
         self.rows.push(cells.into_iter().collect());
     }
 
+    pub fn text(&self, title: &str) -> String {
+        let rows = self.rows.iter().map(|row| format!("| {} |\n", row.join(" | ")));
+        format!("\n### {title}\n\n{}", rows.collect::<String>())
+    }
+
     pub fn print(&self, title: &str) {
-        println!("\n### {title}\n");
-        for row in &self.rows {
-            println!("| {} |", row.join(" | "));
-        }
+        print!("{}", self.text(title));
     }
 }

@@ -86,12 +86,12 @@ pub(super) fn install(target: &Target, kind: Kind) -> Done {
         Kind::PausePrimary => pause(target, target.primary()?),
         Kind::PauseKeeper => keeper(target, Signal::SIGSTOP),
         Kind::PauseGuardian => guardian(target),
-        Kind::PowerPrimary => power(target, target.primary()?.into_iter().collect()),
+        Kind::PowerPrimary => power(target.system, target.primary()?.into_iter().collect()),
         Kind::PowerMonitors => {
             let mut free: Vec<String> =
                 target.system.monitors().into_iter().filter(|m| target.free(m)).map(str::to_owned).collect();
             free.truncate(2);
-            power(target, free)
+            power(target.system, free)
         }
         Kind::FullDisk => fill(target),
         Kind::HungDisk => hang(target),
@@ -151,7 +151,7 @@ fn pause(target: &Target, name: Option<String>) -> Done {
 }
 
 /// Our own processes on a server, told by their first argument.
-fn ours(machine: &Machine, guardian: bool) -> Vec<i32> {
+pub(super) fn ours(machine: &Machine, guardian: bool) -> Vec<i32> {
     let is = |pid: &i32| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         (line.split(|b| *b == 0).nth(1) == Some(b"guardian")) == guardian
@@ -184,11 +184,12 @@ fn guardian(target: &Target) -> Done {
 }
 
 /// Stopped first, so that nobody sees the disk go away before dying, as with real power.
-fn power(target: &Target, names: Vec<String>) -> Done {
-    let disks = target.system.site().disks.context("machines have no disks of their own")?;
+pub(super) fn power(system: &dyn System, names: Vec<String>) -> Done {
+    let site = system.site();
+    let disks = site.disks.context("machines have no disks of their own")?;
     let mut pids = Vec::new();
     for name in &names {
-        pids.extend(target.machine(name)?.pids());
+        pids.extend(site.network.machine(name)?.pids());
     }
     if names.is_empty() || pids.is_empty() {
         return Ok(None);
@@ -198,7 +199,7 @@ fn power(target: &Target, names: Vec<String>) -> Done {
         disks.power_off(name)?;
     }
     for name in &names {
-        target.machine(name)?.kill()?;
+        site.network.machine(name)?.kill()?;
     }
     Ok(Some((names.clone(), Heal::Start(names, true))))
 }

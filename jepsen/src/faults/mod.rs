@@ -3,6 +3,7 @@
 mod apply;
 pub mod clock;
 pub mod schedule;
+mod script;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

@@ -190,7 +190,7 @@ impl Picture {
             }
         }
         self.y = top + HEIGHT + 4.0;
-        for (from, until) in &outcome.outages {
+        for (from, until) in outcome.outages.iter().filter(|(from, until)| until - from > 500_000_000) {
             let seconds = (until - from) as f64 / 1e9;
             let (a, b) = (self.x(*from), self.x(*until));
             self.bar(a, b, 4.0, RED, &format!("no writes for {seconds:.2} s"));

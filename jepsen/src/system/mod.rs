@@ -126,6 +126,11 @@ pub trait System: Send + Sync {
     /// Starts what a machine runs, on the data that it has.
     fn start_member(&self, machine: &str) -> Result<()>;
 
+    /// A monitor dies, loses what it has stored, and is started to be filled by the others.
+    fn reinstall(&self, monitor: &str) -> Result<()> {
+        bail!("{monitor} of {} cannot be filled by others", self.which().name())
+    }
+
     /// PostgreSQL's port on a server.
     fn port(&self, server: &str) -> Result<u16>;
 

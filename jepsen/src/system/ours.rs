@@ -138,6 +138,15 @@ impl System for Ours<'_> {
         Process::spawn(machine, run, &self.site.lab.log(machine)).map(drop)
     }
 
+    fn reinstall(&self, monitor: &str) -> Result<()> {
+        self.site.network.machine(monitor)?.kill()?;
+        let dir = self.site.dir(monitor).join("monitor");
+        fs::remove_dir_all(dir.join("store")).context("remove the store")?;
+        let mut run = self.command(monitor)?;
+        run.args(["run", "--rejoin", "--pgdata"]).arg(dir);
+        Process::spawn(monitor, run, &self.site.lab.log(monitor)).map(drop)
+    }
+
     fn port(&self, server: &str) -> Result<u16> {
         let found = self.ports.iter().find(|(name, _)| *name == server);
         Ok(found.context(format!("there is no server {server}"))?.1)

@@ -1,5 +1,8 @@
 //! Attacks a system and says whether it kept its promises.
 
+mod compare;
+mod regress;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
@@ -30,6 +33,30 @@ enum Verb {
         #[arg(long, default_value_t = 1.0)]
         hours: f64,
     },
+    /// Scripted regressions against our monitors and nodes
+    Regress {
+        /// Scripts by name; none means all of them
+        names: Vec<String>,
+        /// Clients take a cancelled wait for an acknowledgement: a mistake that must be found
+        #[arg(long)]
+        ignore_notices: bool,
+        /// Where the evidence goes
+        #[arg(long, default_value = "jepsen-runs")]
+        out: PathBuf,
+    },
+    /// Makes one mistake after the other and demands that the scripts find it
+    Mutants {
+        /// Mistakes by name; none means all of them
+        names: Vec<String>,
+        /// `pgquorum` built with `--features mutants`; built where it is not given
+        #[arg(long)]
+        binary: Option<PathBuf>,
+        /// Where the evidence goes
+        #[arg(long, default_value = "jepsen-runs")]
+        out: PathBuf,
+    },
+    /// The same faults and clients against each installed system; a table and a picture
+    Compare(compare::Args),
 }
 
 #[derive(clap::Args, Clone)]
@@ -75,6 +102,9 @@ fn main() -> ExitCode {
     let outcome = match Args::parse().verb {
         Verb::Run(args) => one(&args, args.seed).map(|outcome| outcome.passed()),
         Verb::Soak { run, hours } => soak(&run, hours),
+        Verb::Regress { names, ignore_notices, out } => regress::regress(&names, ignore_notices, &out),
+        Verb::Mutants { names, binary, out } => regress::mutants(&names, binary, &out),
+        Verb::Compare(args) => compare::compare(&args),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -109,7 +139,7 @@ fn plan(args: &RunArgs, seed: u64) -> Result<Plan> {
         wanted,
         length,
         recovery: Duration::from_secs(90),
-        stale: run::STALE,
+        stale: if which == Which::Pgquorum { run::STALE } else { run::STALE_OF_OTHERS },
         workloads: Workloads { transactions: true, monitors: which == Which::Pgquorum },
         ignore_notices: false,
     })

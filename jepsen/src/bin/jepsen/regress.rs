@@ -1,0 +1,104 @@
+//! Scripts, and mistakes that they must find.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::Ordering;
+
+use jepsen::run::INTERRUPTED;
+use jepsen::scripts::{self, Script, Trap};
+use jepsen::{Context, Lab, Result, bail, ensure};
+
+pub fn regress(names: &[String], ignore_notices: bool, out: &Path) -> Result<bool> {
+    let mut failed = Vec::new();
+    for script in scripts::named(names)? {
+        if INTERRUPTED.load(Ordering::Relaxed) {
+            break;
+        }
+        println!("== {}: {}", script.name, script.summary);
+        let outcome = Lab::new("script").and_then(|lab| script.run(&lab, &out.join(script.name), ignore_notices));
+        match outcome {
+            Ok(outcome) => {
+                for report in &outcome.reports {
+                    println!("{report}");
+                }
+                if !outcome.passed() {
+                    failed.push(script.name);
+                }
+            }
+            Err(error) => {
+                println!("{error}");
+                failed.push(script.name);
+            }
+        }
+        println!("{}: {}", script.name, if failed.contains(&script.name) { "NOT passed" } else { "passed" });
+    }
+    println!("not passed: {failed:?}");
+    Ok(failed.is_empty())
+}
+
+/// A process of its own for each mistake: the environment decides about it.
+pub fn mutants(names: &[String], binary: Option<PathBuf>, out: &Path) -> Result<bool> {
+    let traps: Vec<(Script, Trap)> =
+        scripts::all().into_iter().filter_map(|script| Some((script, script.trap?))).collect();
+    for name in names {
+        ensure!(traps.iter().any(|(_, trap)| trap.mutant == name), "there is no mutant {name}");
+    }
+    let binary = match binary {
+        Some(binary) => binary,
+        None => build(out)?,
+    };
+    let mut missed = Vec::new();
+    for (script, trap) in traps {
+        if INTERRUPTED.load(Ordering::Relaxed) {
+            break;
+        }
+        if !names.is_empty() && !names.iter().any(|name| name == trap.mutant) {
+            continue;
+        }
+        let to = out.join(format!("mutant-{}", trap.mutant));
+        let mut run = Command::new(std::env::current_exe()?);
+        run.args(["regress", script.name, "--out"]).arg(&to);
+        match trap.mutant {
+            "notice-ignored" => run.arg("--ignore-notices"),
+            mutant => run.env("PGQUORUM_MUTANT", mutant).env("PGQUORUM_BIN", &binary),
+        };
+        let done = run.output().context("run a script")?;
+        let verdict = std::fs::read_to_string(to.join(script.name).join("verdict.txt")).unwrap_or_default();
+        let by: Vec<&str> = trap
+            .finders
+            .iter()
+            .filter(|finder| verdict.lines().any(|line| line.strip_prefix("INVALID").is_some_and(|l| l.trim_start().starts_with(*finder))))
+            .copied()
+            .collect();
+        match by.is_empty() {
+            false => println!("{:<20} found by {} ({})", trap.mutant, by.join(", "), script.name),
+            true => {
+                println!("{:<20} NOT FOUND ({}, exit {:?})", trap.mutant, script.name, done.status.code());
+                println!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+                missed.push(trap.mutant);
+            }
+        }
+    }
+    Ok(missed.is_empty())
+}
+
+/// Our binary with the mistakes in it, put aside; the usual one comes back to its place.
+fn build(out: &Path) -> Result<PathBuf> {
+    std::fs::create_dir_all(out)?;
+    let kept = std::fs::canonicalize(out)?.join("pgquorum-mutants");
+    let cargo = |more: &[&str]| -> Result<()> {
+        let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        build.args(["build", "--quiet", "-p", "pgquorum"]).args(more).current_dir(env!("CARGO_MANIFEST_DIR"));
+        match build.status().context("cargo")?.success() {
+            true => Ok(()),
+            false => bail!("cargo build -p pgquorum {more:?} failed"),
+        }
+    };
+    let profile: &[&str] = if cfg!(debug_assertions) { &[] } else { &["--release"] };
+    cargo(&[profile, &["--features", "mutants"]].concat())?;
+    let exe = std::env::current_exe()?;
+    let built = exe.with_file_name("pgquorum");
+    std::fs::copy(&built, &kept).context(format!("copy {}", built.display()))?;
+    cargo(profile)?;
+    Ok(kept)
+}

@@ -1,0 +1,154 @@
+//! Combinations that random schedules meet too rarely.
+
+use std::time::{Duration, Instant};
+
+use super::{Cast, Script, seconds, story};
+use crate::faults::{Kind, Nemesis, clock};
+use crate::load::Bench;
+use crate::system::goals;
+use crate::{Context, Result, bail};
+
+pub const ALL: &[Script] = &[
+    story("leader-and-primary", "the leading monitor and the primary's machine die together, three times", &[Kind::KillBoth], leader_and_primary),
+    story("rolling-monitors", "all monitors are killed in turn while a failover is under way", &[Kind::KillServer], rolling_monitors),
+    story("one-way", "one-way cuts between primary, standbys and monitors in all combinations", &[Kind::OneWay], one_way),
+    story("power-after-decision", "two monitors lose power right after they have decided on a promotion", &[Kind::PowerMonitors], power_after_decision),
+    story("paused-keeper", "the primary's keeper hangs for 15 s", &[Kind::PauseKeeper], paused_keeper),
+    story("paused-guardian", "the primary's guardian hangs for 8 s, then is cut off with it", &[Kind::PauseGuardian], paused_guardian),
+    story("clocks", "the primary's clocks at half and double speed while it is cut off", &[Kind::ClockRate], clocks),
+    story("frozen-disk", "the primary's disk hangs, then the leading monitor's", &[Kind::HungDisk], frozen_disk),
+    story("new-monitor", "a monitor loses its disk and comes back empty, one after the other, under load", &[Kind::KillServer], new_monitor),
+];
+
+fn leader_and_primary(nemesis: &mut Nemesis, _: &Bench) -> Result<()> {
+    for _ in 0..3 {
+        Cast::of(nemesis)?;
+        nemesis.hit(Kind::KillBoth, 0, seconds(5))?;
+        nemesis.sleep(seconds(8))?;
+    }
+    Ok(())
+}
+
+fn rolling_monitors(nemesis: &mut Nemesis, _: &Bench) -> Result<()> {
+    for _ in 0..2 {
+        let cast = Cast::of(nemesis)?;
+        nemesis.kill(&[&cast.primary])?;
+        let mut order = vec![cast.leader.as_str()];
+        order.extend(cast.followers());
+        for monitor in order {
+            // The next one goes when this one is hardly back.
+            nemesis.kill(&[monitor])?;
+            nemesis.sleep(Duration::from_millis(600))?;
+            nemesis.heal_on(monitor)?;
+            nemesis.sleep(Duration::from_millis(600))?;
+        }
+        nemesis.sleep(seconds(3))?;
+        nemesis.heal_on(&cast.primary)?;
+    }
+    Ok(())
+}
+
+fn one_way(nemesis: &mut Nemesis, _: &Bench) -> Result<()> {
+    for turn in 0..8 {
+        let cast = Cast::of(nemesis)?;
+        let (primary, standbys, monitors) = ([cast.primary.as_str()], cast.standbys(), cast.monitors());
+        let both = [standbys.clone(), monitors.clone()].concat();
+        let (from, to): (&[&str], &[&str]) = match turn {
+            0 => (&primary, &standbys),
+            1 => (&standbys, &primary),
+            2 => (&primary, &monitors),
+            3 => (&monitors, &primary),
+            4 => (&standbys, &monitors),
+            5 => (&monitors, &standbys),
+            6 => (&primary, &both),
+            _ => (&both, &primary),
+        };
+        nemesis.cut_one_way(from, to)?;
+        nemesis.sleep(seconds(6))?;
+        nemesis.heal_all()?;
+    }
+    Ok(())
+}
+
+/// Waits until the monitors have told a node to be promoted.
+fn decided(nemesis: &Nemesis) -> Result<()> {
+    let until = Instant::now() + seconds(20);
+    while Instant::now() < until {
+        for monitor in nemesis.system().monitors() {
+            let uri = nemesis.system().monitor_uri(monitor).unwrap_or_default();
+            let chosen = ["prepare_promotion", "fast_forward", "wait_primary"];
+            if goals(&uri).is_ok_and(|goals| goals.iter().any(|g| chosen.contains(&g.goal.as_str()))) {
+                return Ok(());
+            }
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    bail!("no promotion was decided")
+}
+
+fn power_after_decision(nemesis: &mut Nemesis, _: &Bench) -> Result<()> {
+    for _ in 0..2 {
+        let cast = Cast::of(nemesis)?;
+        nemesis.cut(&[&cast.primary], &cast.without(&[&cast.primary]))?;
+        decided(nemesis)?;
+        let follower = *cast.followers().first().context("no follower")?;
+        nemesis.power(Kind::PowerMonitors, &[&cast.leader, follower])?;
+        nemesis.sleep(seconds(3))?;
+        nemesis.heal_all()?;
+    }
+    Ok(())
+}
+
+fn paused_keeper(nemesis: &mut Nemesis, _: &Bench) -> Result<()> {
+    let cast = Cast::of(nemesis)?;
+    nemesis.stop_ours(Kind::PauseKeeper, &cast.primary, false)?;
+    nemesis.sleep(seconds(15))?;
+    nemesis.heal_all()
+}
+
+fn paused_guardian(nemesis: &mut Nemesis, _: &Bench) -> Result<()> {
+    let cast = Cast::of(nemesis)?;
+    nemesis.stop_ours(Kind::PauseGuardian, &cast.primary, true)?;
+    nemesis.sleep(seconds(4))?;
+    // It has been replaced by now, and the one that was stopped must not matter.
+    nemesis.cut(&[&cast.primary], &cast.without(&[&cast.primary]))?;
+    nemesis.sleep(seconds(6))?;
+    nemesis.heal_all()
+}
+
+fn clocks(nemesis: &mut Nemesis, _: &Bench) -> Result<()> {
+    for rate in ["+0 x0.5", "+0 x2"] {
+        let cast = Cast::of(nemesis)?;
+        let lab = cast.system.site().lab;
+        clock::set(lab, &cast.primary, rate)?;
+        nemesis.note(Kind::ClockRate, &cast.primary);
+        nemesis.sleep(seconds(2))?;
+        nemesis.cut(&[&cast.primary], &cast.without(&[&cast.primary]))?;
+        nemesis.sleep(seconds(9))?;
+        nemesis.heal_all()?;
+        clock::set(lab, &cast.primary, clock::RIGHT)?;
+    }
+    Ok(())
+}
+
+fn frozen_disk(nemesis: &mut Nemesis, _: &Bench) -> Result<()> {
+    for of_leader in [false, true] {
+        let cast = Cast::of(nemesis)?;
+        let machine = if of_leader { &cast.leader } else { &cast.primary };
+        nemesis.freeze(machine)?;
+        nemesis.sleep(seconds(8))?;
+        nemesis.heal_all()?;
+    }
+    Ok(())
+}
+
+fn new_monitor(nemesis: &mut Nemesis, _: &Bench) -> Result<()> {
+    for monitor in nemesis.system().monitors() {
+        Cast::of(nemesis)?;
+        nemesis.note(Kind::KillServer, monitor);
+        nemesis.system().reinstall(monitor)?;
+        nemesis.sleep(seconds(4))?;
+        nemesis.heal_all()?;
+    }
+    Ok(())
+}
