@@ -54,6 +54,8 @@ fn main() -> ExitCode {
         }
     };
     logging::start(&cli);
+    // Nobody is worse off when it fails than before.
+    let _ = keeper::hide::passwords();
     let without_configuration = without_configuration(&cli.verb);
     match dispatch(cli) {
         Ok(()) => Status::Ok.into(),

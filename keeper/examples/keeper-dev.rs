@@ -14,6 +14,9 @@ fn main() {
         .with_target(false)
         .init();
     let args: Vec<String> = std::env::args().skip(1).collect();
+    if let Err(error) = keeper::hide::passwords() {
+        tracing::warn!("passwords in the arguments stay visible: {error}");
+    }
     let result = match args.first().map(String::as_str) {
         Some(keeper::guardian::COMMAND) => keeper::guardian::main(std::env::args_os().skip(2)),
         Some(command) => commands::block_on(run(command, &args[1..])),
@@ -39,7 +42,7 @@ async fn run(command: &str, args: &[String]) -> Result<()> {
             it.listen = value("--listen").unwrap_or(it.listen);
             it.auth = value("--auth").unwrap_or(it.auth);
             it.pghost = value("--pghost");
-            it.replication_password = value("--replication-password");
+            it.replication_password = std::env::var("PG_AUTOCTL_REPLICATION_PASSWORD").ok();
             it.candidate_priority = value("--candidate-priority").and_then(|p| p.parse().ok()).unwrap_or(50);
             it.maximum_backup_rate = value("--maximum-backup-rate").unwrap_or(it.maximum_backup_rate);
             it.skip_pg_hba = flag("--skip-pg-hba");
@@ -49,7 +52,10 @@ async fn run(command: &str, args: &[String]) -> Result<()> {
             }
             create::create_postgres(it).await
         }
-        "run" => service::run(&pgdata, service::RunOptions { hostname: value("--hostname"), ..Default::default() }).await,
+        "run" => {
+            let pgport = value("--pgport").and_then(|p| p.parse().ok());
+            service::run(&pgdata, service::RunOptions { hostname: value("--hostname"), pgport, name: value("--name") }).await
+        }
         "stop" => {
             let how = match () {
                 () if flag("--immediate") => service::StopHow::Immediate,

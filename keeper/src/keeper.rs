@@ -82,6 +82,8 @@ pub struct Keeper {
     /// Since when, and with how many attempts, PostgreSQL should run and does not.
     pub(crate) down: Option<(Instant, u32)>,
     unfed_since: Option<Instant>,
+    /// The configuration was read again: a standby's connection to its upstream may be another one now.
+    pub(crate) follow_anew: bool,
     siblings_at: Instant,
     disk: disk::Watch,
     pub(crate) unsaved: Option<disk::Unsaved>,
@@ -157,6 +159,7 @@ impl Keeper {
             backoff: Backoff::default(),
             down: None,
             unfed_since: None,
+            follow_anew: false,
             siblings_at: Instant::now(),
             disk: disk::Watch::default(),
             unsaved: None,
@@ -412,8 +415,11 @@ impl Keeper {
             return Ok(());
         };
         if wanted == Wanted::Standby && self.must_stream() {
-            if let Some(primary) = self.other_upstream(facts)? {
+            let primary = self.other_upstream(facts)?;
+            if let Some(primary) = &primary {
                 info!("node {} is the primary now", primary.id);
+            }
+            if std::mem::take(&mut self.follow_anew) || primary.is_some() {
                 let worker = self.worker.clone();
                 self.job = Some(Job::start(Kind::Upkeep("follow"), async move { worker.follow().await }));
                 return Ok(());
@@ -476,36 +482,6 @@ impl Keeper {
 
     pub(crate) fn must_stream(&self) -> bool {
         matches!(self.state.current, NodeState::Secondary | NodeState::Catchingup | NodeState::WaitMaintenance)
-    }
-
-    async fn reload(&mut self) {
-        let config = match Config::load(&self.worker.paths.config) {
-            Ok(config) => Arc::new(config),
-            Err(error) => return warn!("reload: the configuration is kept as it was: {error}"),
-        };
-        let old = std::mem::replace(&mut self.worker.config, config.clone());
-        self.observer = Observer::start(config.clone(), self.worker.guardian.clone());
-        if old.monitor != config.monitor {
-            match monitor_client(&config) {
-                Ok(client) => self.worker.monitor = Arc::new(client),
-                Err(error) => warn!("reload: {error}"),
-            }
-        }
-        if old.name != config.name || old.hostname != config.hostname {
-            let (name, host) = (Some(config.name.as_str()), Some(config.hostname.as_str()));
-            match self.worker.monitor.update_node_metadata(self.state.node_id, name, host, Some(config.port)).await {
-                Ok(_) => info!("told the monitors the name \"{}\" and the host {}", config.name, config.hostname),
-                Err(error) => warn!("reload: the monitors did not take the new name or host: {error}"),
-            }
-        }
-        let settings = async {
-            self.worker.configure(false).await?;
-            start::reload(&config).await
-        };
-        match settings.await {
-            Ok(()) => info!("the configuration was read again"),
-            Err(error) => warn!("reload: {error}"),
-        }
     }
 
     /// Orderly end: PostgreSQL goes with the keeper, except for an upgrade.

@@ -23,6 +23,7 @@ use crate::paths::Paths;
 use crate::postgres::control::{Installation, PidFile};
 use crate::postgres::facts::Facts;
 use crate::postgres::sql::{LocalServer, Sql};
+use crate::postgres::start;
 use crate::signals::Signals;
 
 /// The pid file of a running keeper. The lock on it is what says that the keeper lives: the kernel
@@ -101,24 +102,38 @@ pub async fn run(pgdata: &Path, options: RunOptions) -> Result<()> {
     super::refuse_root()?;
     let paths = Paths::of(pgdata)?;
     let mut signals = Signals::install()?;
-    let mut config = Config::load(&paths.config)?;
+    let config = Config::load(&paths.config)?;
     let _lock = PidLock::take(&paths)?;
-    if options.pgport.is_some_and(|port| port != config.port) {
-        return Err(KeeperError::arguments("changing the port of a node with `run --pgport` is not supported yet"));
-    }
-    let (name, host) = (options.name.filter(|n| *n != config.name), options.hostname.filter(|h| *h != config.hostname));
-    let changed = name.is_some() || host.is_some();
-    config.name = name.unwrap_or(config.name);
-    config.hostname = host.unwrap_or(config.hostname);
-    if changed {
-        config.save(&paths.config)?;
-        let state = crate::state_file::KeeperState::load(&paths.state)?
-            .ok_or_else(|| KeeperError::state(format!("{} does not exist", paths.state.display())))?;
-        let client = crate::keeper::monitor_client(&config)?;
-        client.update_node_metadata(state.node_id, Some(&config.name), Some(&config.hostname), Some(config.port)).await?;
-        info!("this node is now \"{}\" at {}:{}", config.name, config.hostname, config.port);
-    }
+    change(&paths, config, options).await?;
     Keeper::open(paths).await?.run(Until::Stopped, &mut signals).await
+}
+
+/// A new name, host or port: the monitors first, which may refuse it; then the node's own file. A
+/// PostgreSQL that runs at the old port is stopped: the keeper starts it at the new one.
+async fn change(paths: &Paths, old: Config, options: RunOptions) -> Result<()> {
+    let mut config = old.clone();
+    config.name = options.name.unwrap_or(config.name);
+    config.hostname = options.hostname.unwrap_or(config.hostname);
+    config.port = options.pgport.unwrap_or(config.port);
+    if config == old {
+        return Ok(());
+    }
+    let state = crate::state_file::KeeperState::load(&paths.state)?
+        .ok_or_else(|| KeeperError::state(format!("{} does not exist", paths.state.display())))?;
+    let client = crate::keeper::monitor_client(&config)?;
+    let (name, host) = (Some(config.name.as_str()), Some(config.hostname.as_str()));
+    client.update_node_metadata(state.node_id, name, host, Some(config.port)).await.map_err(|error| {
+        KeeperError::monitor(format!("the monitors did not take the new name, host or port; nothing was changed: {error}"))
+    })?;
+    if config.port != old.port {
+        let (guardian, _events) = Guardian::new(&paths.data_home, &old.pgdata);
+        start::stop(&old, &guardian).await?;
+        let major = Installation::of(&config.pg_ctl)?.major_version().await?;
+        crate::postgres::conf::install(&config, major)?;
+    }
+    config.save(&paths.config)?;
+    info!("this node is now \"{}\" at {}:{}", config.name, config.hostname, config.port);
+    Ok(())
 }
 
 /// How `stop` is meant.

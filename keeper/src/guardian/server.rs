@@ -285,6 +285,8 @@ impl Guardian {
             .arg(program)
             .args(args)
             .current_dir("/")
+            // libpq would prefer it to the walreceiver's password file.
+            .env_remove("PGPASSWORD")
             .stdin(Stdio::null())
             .stdout(output)
             .stderr(errors)

@@ -10,6 +10,9 @@ use crate::files;
 /// Upstream's names: a node can change between the two keepers.
 pub const SETTINGS_FILE: &str = "postgresql-auto-failover.conf";
 pub const STANDBY_FILE: &str = "postgresql-auto-failover-standby.conf";
+/// The replication password for libpq. PostgreSQL logs every changed setting, a password in
+/// `primary_conninfo` with it.
+pub const PASSWORD_FILE: &str = "postgresql-auto-failover-standby.pgpass";
 
 /// name, value. Sources: upstream's file for what upstream sets; the rest as commented.
 fn settings(config: &Config, major: u32) -> Vec<(&'static str, String)> {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::conf::{STANDBY_FILE, quoted};
+use super::conf::{PASSWORD_FILE, STANDBY_FILE, mode_of, quoted};
 use super::facts::STANDBY_PREFIX;
 use super::hba::REPLICATOR;
 use crate::config::Config;
@@ -55,20 +55,34 @@ fn render(config: &Config, upstream: Option<&Upstream>, node_id: i64) -> String 
     match upstream {
         Some(upstream) => {
             let mut conninfo = conninfo(config, upstream, node_id, None);
-            if let Some(password) = &config.replication_password {
-                conninfo.push_str(&format!(" password={}", value(password)));
+            if config.replication_password.is_some() {
+                let file = config.pgdata.join(PASSWORD_FILE);
+                conninfo.push_str(&format!(" passfile={}", value(&file.display().to_string())));
             }
             text.push_str(&format!("primary_conninfo = {}\n", quoted(&conninfo)));
             text.push_str(&format!("primary_slot_name = '{STANDBY_PREFIX}{node_id}'\n"));
         }
         None => text.push_str("primary_conninfo = ''\nprimary_slot_name = ''\n"),
     }
-    text.push_str("recovery_target_timeline = 'latest'\n");
     text
+}
+
+/// The password where walreceivers look for it. libpq ignores a file that others may read.
+fn save_password(config: &Config) -> Result<()> {
+    let Some(password) = &config.replication_password else { return Ok(()) };
+    let path = config.pgdata.join(PASSWORD_FILE);
+    let line = format!("*:*:*:{REPLICATOR}:{}\n", password.replace('\\', "\\\\").replace(':', "\\:"));
+    if files::read_text(&path)?.as_deref() == Some(&line) && mode_of(&path) == 0o600 {
+        return Ok(());
+    }
+    files::write_atomic(&path, line.as_bytes(), 0o600)
 }
 
 /// Writes the standby file. `true` when it changed. The caller reloads or starts PostgreSQL.
 pub fn follow(config: &Config, upstream: Option<&Upstream>, node_id: i64) -> Result<bool> {
+    if upstream.is_some() {
+        save_password(config)?;
+    }
     let path = config.pgdata.join(STANDBY_FILE);
     let text = render(config, upstream, node_id);
     if files::read_text(&path)?.as_deref() == Some(&text) {
@@ -151,10 +165,25 @@ mod tests {
         let text = render(&config, Some(&upstream), 3);
         assert!(text.contains("application_name=pgautofailover_standby_3"), "{text}");
         assert!(text.contains("primary_slot_name = 'pgautofailover_standby_3'"));
-        // Quoted twice: for the connection string, then for the file.
-        assert!(text.contains(r"password=''it\\''s \\\\ secret''"), "{text}");
+        assert!(text.contains("passfile=''/x/postgresql-auto-failover-standby.pgpass''") && !text.contains("secret"));
         assert!(!conninfo(&config, &upstream, 3, Some("db")).contains("secret"));
         assert!(render(&config, None, 3).contains("primary_conninfo = ''"));
+    }
+
+    #[test]
+    fn the_password_is_in_a_file_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = crate::config::tests::sample(dir.path());
+        config.replication_password = Some("a:b\\c".to_string());
+        let upstream = Upstream { id: 1, host: "n1".to_string(), port: 5433 };
+        assert!(follow(&config, Some(&upstream), 3).unwrap());
+        let path = dir.path().join(PASSWORD_FILE);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "*:*:*:pgautofailover_replicator:a\\:b\\\\c\n");
+        // As a base backup of a cluster with group access leaves it.
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(!follow(&config, Some(&upstream), 3).unwrap());
+        assert_eq!(mode_of(&path), 0o600);
     }
 
     #[test]
