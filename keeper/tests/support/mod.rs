@@ -61,16 +61,17 @@ pub fn is_root() -> bool {
 
 /// A command as the user that PostgreSQL runs as; the process id is the program's own.
 pub fn as_postgres(program: impl AsRef<Path>) -> Command {
-    wrapped(&[], program)
+    wrapped(&[], &[], program)
 }
 
-/// The same, run by other commands, which run as the test does.
-fn wrapped(wrap: &[String], program: impl AsRef<Path>) -> Command {
+/// The same, run by other commands: the first as the test's user, the last as PostgreSQL's.
+fn wrapped(wrap: &[String], inner: &[String], program: impl AsRef<Path>) -> Command {
     let mut words: Vec<std::ffi::OsString> = wrap.iter().map(Into::into).collect();
     if geteuid().is_root() {
         let setpriv = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--"];
         words.extend(setpriv.map(Into::into));
     }
+    words.extend(inner.iter().map(Into::into));
     words.push(program.as_ref().into());
     let mut command = Command::new(&words[0]);
     command.args(&words[1..]);
@@ -121,8 +122,10 @@ pub struct Node {
     pub env: Vec<(String, String)>,
     /// The monitor as this node sees it.
     pub monitor: String,
-    /// A command that runs the keeper's, such as `faketime`; it must become it.
+    /// A command that runs the keeper's, such as `unshare`; it must become it.
     pub wrap: Vec<String>,
+    /// The same, as the keeper's user.
+    pub inner: Vec<String>,
     keeper: Option<Child>,
 }
 
@@ -221,6 +224,7 @@ impl World {
             env: Vec::new(),
             monitor: self.monitor_uri(),
             wrap: Vec::new(),
+            inner: Vec::new(),
             name,
             keeper: None,
         });
@@ -239,7 +243,7 @@ impl World {
     pub fn command(&self, at: usize, verb: &str) -> Command {
         let node = &self.nodes[at];
         let out = fs::OpenOptions::new().create(true).append(true).open(&node.log).unwrap();
-        let mut command = wrapped(&node.wrap, &self.binary);
+        let mut command = wrapped(&node.wrap, &node.inner, &self.binary);
         command
             .env("HOME", &self.root)
             .envs(node.env.iter().cloned())
