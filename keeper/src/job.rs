@@ -97,3 +97,19 @@ impl Backoff {
         true
     }
 }
+
+/// The same words at most once in ten seconds.
+#[derive(Debug, Default)]
+pub struct Told {
+    last: Option<(Instant, String)>,
+}
+
+impl Told {
+    pub fn is_news(&mut self, words: &str) -> bool {
+        if self.last.as_ref().is_some_and(|(at, last)| last == words && at.elapsed() < LONGEST) {
+            return false;
+        }
+        self.last = Some((Instant::now(), words.to_string()));
+        true
+    }
+}

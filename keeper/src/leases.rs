@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use failover::NodeState;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::oneshot;
-use tracing::{error, warn};
+use tracing::{debug, error};
 
 use crate::boottime::BootTime;
 use crate::fence::{self, Grant, Replies};
@@ -88,7 +88,8 @@ impl Keeper {
         let grant = self.leave_to_answer();
         let until = fence::lease(self.role(), self.contacts, grant, partition, guardian, BootTime::now());
         if let Err(error) = self.worker.guardian.lease(until).await {
-            warn!("{error}");
+            // The look that follows says the same, and says it once.
+            debug!("{error}");
         }
     }
 }

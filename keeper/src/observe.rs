@@ -12,6 +12,7 @@ use crate::boottime::BootTime;
 use crate::config::Config;
 use crate::error::Result;
 use crate::guardian::client::Guardian;
+use crate::job::Told;
 use crate::postgres::facts::Facts;
 use crate::postgres::sql::{LocalServer, Sql, SqlError};
 
@@ -56,12 +57,14 @@ impl Observer {
         let asked = wanted.clone();
         let task = tokio::spawn(async move {
             let mut eye = Eye::default();
+            let mut told = Told::default();
             loop {
                 asked.notified().await;
                 match eye.look(&config, &guardian).await {
                     Ok(seen) => drop(sender.send(Some(seen))),
                     // Without a guardian nothing can be started; the next look makes a new one.
-                    Err(error) => error!("{error}"),
+                    Err(error) if told.is_news(&error.to_string()) => error!("{error}"),
+                    Err(_) => {}
                 }
             }
         });

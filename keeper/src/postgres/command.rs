@@ -132,9 +132,11 @@ impl Program {
                 // pg_basebackup rewrites its progress line with carriage returns.
                 let line = String::from_utf8_lossy(&line);
                 for part in line.split('\r').map(str::trim).filter(|part| !part.is_empty()) {
+                    // Most lines begin with the program's name themselves.
+                    let words = part.strip_prefix(shown.as_str()).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(part);
                     match progress {
-                        true => info!("{shown}: {part}"),
-                        false => debug!("{shown}: {part}"),
+                        true => info!("{shown}: {words}"),
+                        false => debug!("{shown}: {words}"),
                     }
                     // The last words matter; a long backup must not fill the memory.
                     if text.len() > 16_384 {
