@@ -84,6 +84,8 @@ pub struct Keeper {
     unfed_since: Option<Instant>,
     /// The configuration was read again: a standby's connection to its upstream may be another one now.
     pub(crate) follow_anew: bool,
+    /// The postmaster whose replay is paused, when it has been looked into why.
+    pause_known: Option<i32>,
     siblings_at: Instant,
     disk: disk::Watch,
     pub(crate) unsaved: Option<disk::Unsaved>,
@@ -109,7 +111,7 @@ impl Keeper {
         })?;
         let (guardian, events) = Guardian::new(&paths.data_home, &config.pgdata);
         let guardian = Arc::new(guardian);
-        let status = guardian.status().await?;
+        let status = guardian.agreed().await?;
         let now = BootTime::now();
         // A primary that runs on without a keeper spends its lease; a new keeper does not renew it by
         // merely being there.
@@ -160,6 +162,7 @@ impl Keeper {
             down: None,
             unfed_since: None,
             follow_anew: false,
+            pause_known: None,
             siblings_at: Instant::now(),
             disk: disk::Watch::default(),
             unsaved: None,
@@ -422,6 +425,14 @@ impl Keeper {
             if std::mem::take(&mut self.follow_anew) || primary.is_some() {
                 let worker = self.worker.clone();
                 self.job = Some(Job::start(Kind::Upkeep("follow"), async move { worker.follow().await }));
+                return Ok(());
+            }
+            if !facts.paused {
+                self.pause_known = None;
+            } else if self.pause_known != seen.postmaster {
+                self.pause_known = seen.postmaster;
+                let worker = self.worker.clone();
+                self.job = Some(Job::start(Kind::Upkeep("limits"), async move { worker.raise_limits().await }));
                 return Ok(());
             }
             let fed = facts.in_recovery && facts.upstream.is_some();

@@ -319,6 +319,28 @@ impl Worker {
         Ok(start::ensure_running(&self.config, &self.guardian).await?)
     }
 
+    /// Replay is paused. When the primary has raised one of the settings that a standby must not have less
+    /// of, PostgreSQL (14 and later) pauses for ever; it is started again with as much. A pause that
+    /// somebody asked for is left alone.
+    pub(crate) async fn raise_limits(&self) -> Result<()> {
+        let control = self.installation()?.control_data(&self.config.pgdata).await?;
+        let sql = self.sql().await?;
+        let mut lower = Vec::new();
+        for (name, primary) in control.limits {
+            let own = sql.value(&format!("select current_setting('{name}')"), QUERY).await?;
+            if own.and_then(|own| own.parse::<u32>().ok()).is_some_and(|own| own < primary) {
+                lower.push(format!("{name} to {primary}"));
+            }
+        }
+        if lower.is_empty() {
+            info!("replay is paused (pg_wal_replay_pause): left to whoever did it");
+            return Ok(());
+        }
+        warn!("the primary has raised {}, and replay is paused here: restarting PostgreSQL", lower.join(", "));
+        start::stop(&self.config, &self.guardian).await?;
+        Ok(start::ensure_running(&self.config, &self.guardian).await?)
+    }
+
     /// A standby that should stream and does not: finds out why, and mends what is this node's to mend.
     pub(crate) async fn repair(&self) -> Result<()> {
         let primary = self.primary().await?;

@@ -46,6 +46,25 @@ fn killed_at_commit(world: &mut World, at: usize, deaf: Deaf, registered: bool, 
 }
 
 #[test]
+fn root_is_refused_before_anything_is_made() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let built = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("examples/keeper-dev");
+    for verb in ["create", "run"] {
+        let mut command = std::process::Command::new(&built);
+        command.arg(verb).arg("--pgdata").arg(&data).args(["--monitor", "postgres://autoctl_node@127.0.0.1:1/m"]);
+        let out = command.env("HOME", dir.path()).env_remove("XDG_DATA_HOME").output().unwrap();
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), Some(1), "{said}");
+        assert!(said.lines().count() == 1 && said.contains("sudo -u postgres"), "{said}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "{verb} left something behind");
+    }
+}
+
+#[test]
 fn killed_at_every_point_and_run_again() {
     if !has_stock_monitor() {
         return;

@@ -7,7 +7,7 @@ use failover::NodeState;
 use nix::sys::signal::Signal;
 use support::disk::Disk;
 use support::writer::Writer;
-use support::{World, has_stock_monitor, is_root, keeper_kill_rest, own, postgres_of};
+use support::{World, has_stock_monitor, keeper_kill_rest, may_mount, own, postgres_of};
 
 fn says(world: &World, at: usize, words: &str, times: usize) {
     world.eventually(&format!("the log says \"{words}\", {times}"), || {
@@ -28,7 +28,7 @@ fn wants_wal(world: &World, at: usize) {
 
 #[test]
 fn full_and_read_only() {
-    if !has_stock_monitor() || !is_root() {
+    if !has_stock_monitor() || !may_mount() {
         return;
     }
     let mut world = World::new("disks");

@@ -89,6 +89,19 @@ fn the_standbys_troubles() {
 
     assert_eq!(world.settle_all(2), a);
 
+    // The primary is given more connections: a standby with fewer pauses its replay, for ever.
+    world.sql(a, "alter system set max_connections = 150");
+    let old = world.postmaster_pid(a).unwrap();
+    world.signal(old, Signal::SIGKILL);
+    says(&world, b, "the primary has raised max_connections to 150");
+    let seen = "select pg_is_wal_replay_paused() or current_setting('max_connections') <> '150'";
+    world.eventually("it has as many", || (world.try_sql(b, seen).as_deref() == Ok("f")).then_some(()));
+    // A person's pause is a person's.
+    world.sql(b, "select pg_wal_replay_pause()");
+    says(&world, b, "left to whoever did it");
+    world.sql(b, "select pg_wal_replay_resume()");
+    assert_eq!(world.settle_all(2), a);
+
     // WAL that it needs is recycled while it is away: rewinding cannot help, a new copy does.
     world.end_keeper(b, Signal::SIGTERM);
     world.settle(&[(a, NodeState::WaitPrimary)]);

@@ -131,12 +131,22 @@ fn keeper_and_all_together() {
     world.end_keeper(0, Signal::SIGKILL);
     world.start(0, &[]);
     writer.expect_more(&world, 100);
+    // A new release is put into place: the old guardian goes on, under the new keeper.
+    let guardian = world.guardian_pid(0);
+    let new = world.binary.with_extension("new");
+    std::fs::copy(&world.binary, &new).unwrap();
+    std::fs::rename(&new, &world.binary).unwrap();
     let status = world.command(0, "stop").arg("--leave-postgres").status().unwrap();
     assert!(status.success());
     assert_eq!(world.wait_exit(0), 0);
     world.start(0, &[]);
     writer.expect_more(&world, 100);
     assert_eq!(world.postmaster_pid(0), Some(postmaster), "an upgrade of the keeper is invisible");
+    assert_eq!(world.guardian_pid(0), guardian);
+    // It also starts PostgreSQL, by way of a program whose file is another one now.
+    world.signal(postmaster, Signal::SIGKILL);
+    writer.expect_more(&world, 100);
+    assert_eq!((world.guardian_pid(0), world.settle_all(2)), (guardian, 0));
 
     // A keeper that stays dead: fenced within the lease. The monitor then finds another primary.
     world.end_keeper(0, Signal::SIGKILL);

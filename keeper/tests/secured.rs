@@ -15,7 +15,7 @@ use std::time::Duration;
 use failover::NodeState;
 use nix::sys::signal::Signal;
 use support::writer::Writer;
-use support::{World, has_stock_monitor, is_root, keeper_kill_rest, own};
+use support::{World, has_stock_monitor, keeper_kill_rest, may_mount, own};
 
 /// With what connection strings, password files and SQL must escape.
 const REPLICATION: &str = "repl:Se'cr\\et";
@@ -108,7 +108,7 @@ fn set(world: &World, at: usize, settings: &[(&str, &str)]) {
 
 #[test]
 fn tls_passwords_and_table_spaces() {
-    if !has_stock_monitor() || !is_root() {
+    if !has_stock_monitor() || !may_mount() {
         return;
     }
     let spy = Spy::start();

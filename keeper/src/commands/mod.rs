@@ -15,7 +15,8 @@ use crate::paths::Paths;
 pub fn refuse_root() -> Result<()> {
     if nix::unistd::geteuid().is_root() {
         return Err(KeeperError::arguments(
-            "a keeper cannot run as root: use the user that owns PostgreSQL's data directory (usually postgres)",
+            "a keeper cannot run as root, because PostgreSQL does not: run the command as the user that owns the data \
+             directory, as in `sudo -u postgres pgquorum ...`",
         ));
     }
     Ok(())

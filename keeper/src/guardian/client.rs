@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
-use super::protocol::{Answer, LastExit, Message, Request, Status};
+use super::protocol::{Answer, LastExit, Message, Request, Status, StopMode, VERSION};
 use super::{COMMAND, own_program, remains};
 use crate::boottime::BootTime;
 use crate::error::{KeeperError, Result};
@@ -90,6 +90,43 @@ impl Guardian {
                 Err(_) => return Err(KeeperError::keeper("the guardian gives no answer")),
             }
         }
+    }
+
+    /// A guardian that this keeper understands. One that another release left is replaced; PostgreSQL goes
+    /// with it.
+    pub async fn agreed(&self) -> Result<Status> {
+        let status = self.status().await?;
+        match status.version == VERSION {
+            true => Ok(status),
+            false => {
+                self.retire(&status).await?;
+                self.status().await
+            }
+        }
+    }
+
+    /// `status`, `stop` and `quit` are the same in all versions.
+    async fn retire(&self, status: &Status) -> Result<()> {
+        warn!(
+            "the guardian (process {}) was left by another release and speaks version {} of the protocol, this keeper \
+             {VERSION}: PostgreSQL is stopped and comes back under a new guardian",
+            status.pid, status.version
+        );
+        self.ask(&Request::Stop { mode: StopMode::Fast }).await?;
+        let began = Instant::now();
+        while self.status().await?.postmaster.is_some() {
+            if began.elapsed() > START {
+                self.ask(&Request::Stop { mode: StopMode::Fence }).await?;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        self.ask(&Request::Quit).await?;
+        *self.link.lock().await = None;
+        let deadline = Instant::now() + ANSWER;
+        while is_locked(&self.home) && Instant::now() < deadline {
+            sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
     }
 
     /// Asks a guardian that lives, and starts none.
@@ -208,5 +245,50 @@ pub fn is_locked(home: &Path) -> bool {
     match File::open(home.join("guardian.pid")) {
         Ok(file) => file.try_lock_shared().is_err(),
         Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, Write};
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    /// A guardian of a release to come: it answers with fields and a version that nobody here knows.
+    fn of_another_release(home: &Path) -> std::thread::JoinHandle<Vec<String>> {
+        let lock = File::create(home.join("guardian.pid")).unwrap();
+        lock.lock().unwrap();
+        let listener = UnixListener::bind(home.join("guardian.sock")).unwrap();
+        std::thread::spawn(move || {
+            let mut heard = Vec::new();
+            let (mut stream, _) = listener.accept().unwrap();
+            let lines = std::io::BufReader::new(stream.try_clone().unwrap()).lines();
+            for line in lines {
+                heard.push(line.unwrap());
+                let postmaster = if heard.iter().any(|line| line.contains("fast")) { "null" } else { "7" };
+                let status = format!(r#"{{"version":99,"pid":1,"postmaster":{postmaster},"lease":null,"last_exit":null,"new":1}}"#);
+                stream.write_all(format!("{{\"answer\":{{\"status\":{status},\"error\":null}}}}\n").as_bytes()).unwrap();
+                if heard.iter().any(|line| line.contains("quit")) {
+                    break;
+                }
+            }
+            std::mem::drop(lock);
+            heard
+        })
+    }
+
+    #[tokio::test]
+    async fn a_guardian_of_another_release_is_retired() {
+        let home = tempfile::tempdir().unwrap();
+        let other = of_another_release(home.path());
+        let (guardian, _events) = Guardian::new(home.path(), Path::new("/nowhere"));
+        let status = guardian.status().await.unwrap();
+        assert_eq!((status.version, status.postmaster), (99, Some(7)));
+        guardian.retire(&status).await.unwrap();
+        assert!(!is_locked(home.path()));
+        let heard = other.join().unwrap();
+        assert_eq!(heard.first().unwrap(), "\"status\"");
+        assert_eq!(heard.last().unwrap(), "\"quit\"");
     }
 }

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::boottime::BootTime;
 
-/// Goes up when one side could misunderstand the other.
+/// Goes up when one side could misunderstand the other; the keeper then replaces a guardian that it finds,
+/// which takes `Status`, `Stop` and `Quit` as they are here. Fields that are not known are passed over.
 pub const VERSION: u32 = 1;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -38,6 +38,8 @@ pub struct Facts {
     pub restores: bool,
     /// The end of local WAL is reached: there is nothing left to replay.
     pub drained: bool,
+    /// Replay stands still: somebody paused it, or the primary has more of a resource than this standby.
+    pub paused: bool,
     /// Standbys of the group whose acknowledgements count, with when they sent their last reply (their
     /// clock: good for telling whether a new one has come, and for nothing else).
     pub replies: Vec<(String, String)>,
@@ -76,7 +78,8 @@ select pg_is_in_recovery(), \
   where application_name like 'pgautofailover\\_standby\\_%' \
   and state = 'streaming' and sync_state in ('sync', 'quorum')), \
  current_setting('restore_command') <> '', \
- exists (select from pg_stat_wal_receiver where now() - last_msg_receipt_time > interval '3.5 s') \
+ exists (select from pg_stat_wal_receiver where now() - last_msg_receipt_time > interval '3.5 s'), \
+ case when pg_is_in_recovery() then pg_is_wal_replay_paused() end \
  from pg_control_system() s, pg_control_checkpoint() c, pg_control_recovery() r";
 
 /// The connection's own options override `default_transaction_read_only`, so that the value is read
@@ -109,6 +112,7 @@ impl Facts {
                 .collect(),
             restores: text(14) == "t",
             upstream_silent: text(15) == "t",
+            paused: text(16) == "t",
         })
     }
 
