@@ -1,18 +1,26 @@
 //! Log lines on stderr; results go to stdout.
 
 use std::fmt;
+use std::io::IsTerminal;
+use std::sync::Mutex;
 
 use jiff::Zoned;
+use keeper::postgres::command::PROGRESS;
+use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::FmtContext;
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer, debug_fn};
+use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use monitor_client::MOVED;
 
 use crate::args::{Cli, Verb};
 use crate::program;
+use crate::progress::{self, Log};
 
 /// Time, process, level, text. A service adds the date and milliseconds.
 struct Line {
@@ -71,10 +79,53 @@ pub fn start(cli: &Cli) {
         .ok()
         .and_then(|text| EnvFilter::try_new(text).ok())
         .unwrap_or_else(|| EnvFilter::new(usual));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+    let watched = std::io::stderr().is_terminal() && !cli.quiet;
+    let shown = filter_fn(move |event| !(watched && event.target() == PROGRESS));
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(|| Log)
         .with_ansi(false)
+        .fmt_fields(debug_fn(|out, field, value| match field.name() {
+            "message" => write!(out, "{value:?}"),
+            // The message has it already.
+            "percent" => Ok(()),
+            name => write!(out, " {name}={value:?}"),
+        }))
         .event_format(Line { service, colours: program::colours_stderr() })
-        .init();
+        .with_filter(shown);
+    let bar = watched.then(Bar::default);
+    tracing_subscriber::registry().with(filter).with(lines).with(bar).init();
+}
+
+/// Draws the part of a copy that is done, where somebody watches; elsewhere it is a line like others.
+#[derive(Default)]
+struct Bar(Mutex<Option<progress::Line>>);
+
+impl<S: Subscriber> Layer<S> for Bar {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        if event.metadata().target() != PROGRESS {
+            return;
+        }
+        let mut done = Done(None);
+        event.record(&mut done);
+        let Some(percent) = done.0 else { return };
+        let mut line = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if percent >= 100 {
+            *line = None;
+        } else {
+            line.get_or_insert_with(|| progress::Line::percent("copying the primary")).at(percent);
+        }
+    }
+}
+
+/// The field `percent` of an event.
+struct Done(Option<u64>);
+
+impl Visit for Done {
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        if field.name() == "percent" {
+            self.0 = Some(value);
+        }
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn fmt::Debug) {}
 }

@@ -8,6 +8,7 @@ mod logging;
 mod mutant;
 mod output;
 mod program;
+mod progress;
 mod server;
 mod table;
 mod verbs;

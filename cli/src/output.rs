@@ -6,6 +6,7 @@ use serde_json::Value;
 use serde_json::ser::{PrettyFormatter, Serializer};
 
 use crate::exit::{CliError, Status};
+use crate::progress;
 
 /// Prints one line. A reader that went away (`| head`) ends the command quietly.
 pub fn line(text: &str) -> Result<(), CliError> {
@@ -17,7 +18,7 @@ pub fn line(text: &str) -> Result<(), CliError> {
 
 /// For those who must not end where they are when the reader goes away.
 pub fn try_line(text: &str) -> io::Result<()> {
-    writeln!(io::stdout().lock(), "{text}").and_then(|()| io::stdout().flush())
+    progress::aside(|| writeln!(io::stdout().lock(), "{text}").and_then(|()| io::stdout().flush()))
 }
 
 /// Prints JSON as pg_autoctl does: four spaces to a level.

@@ -1,5 +1,7 @@
 //! Waiting for what the monitors were asked to do, with the changes printed as they happen.
 
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use failover::NodeState;
@@ -10,6 +12,7 @@ use tracing::info;
 
 use crate::exit::{CliError, Status};
 use crate::output;
+use crate::progress::Line;
 use crate::table::{Column, Layout};
 
 /// The tables are read at least this often: a notification may be missed.
@@ -75,6 +78,7 @@ impl<'a> Waiter<'a> {
     /// Returns when `wanted` is satisfied by the tables, with exit code 6 at the deadline.
     pub async fn until(mut self, wanted: impl Fn(&[NodeRow]) -> Wanted) -> Result<(), CliError> {
         self.printer.header()?;
+        let line = Line::seconds("waiting", self.wait.as_secs());
         let mut last = "nothing was heard of the nodes".to_string();
         loop {
             // A monitor that goes away under way is not the end: the other ones know.
@@ -88,7 +92,9 @@ impl<'a> Waiter<'a> {
                 Err(error) if error.is_transient() => {}
                 Err(error) => return Err(error.into()),
             };
-            if self.told.elapsed() >= TELL_EVERY {
+            line.at(self.wait.saturating_sub(self.deadline.saturating_duration_since(Instant::now())).as_secs());
+            line.text(&last);
+            if self.told.elapsed() >= TELL_EVERY && !std::io::stderr().is_terminal() {
                 self.told = Instant::now();
                 let left = self.deadline.saturating_duration_since(Instant::now());
                 info!("waiting, {} s left of {}: {last}", left.as_secs(), self.wait.as_secs());
@@ -147,6 +153,8 @@ impl<'a> Waiter<'a> {
 struct Printer {
     print: Print,
     layout: Layout,
+    /// What was printed last about each node: a report of it is no change.
+    told: BTreeMap<i64, (NodeState, NodeState)>,
 }
 
 impl Printer {
@@ -167,7 +175,7 @@ impl Printer {
                 vec![String::new(), node.name.clone(), number, format!("{}:{}", node.host, node.port)]
             })
             .collect();
-        Printer { print, layout: Layout::new(&columns, &rows) }
+        Printer { print, layout: Layout::new(&columns, &rows), told: BTreeMap::new() }
     }
 
     fn header(&self) -> Result<(), CliError> {
@@ -177,7 +185,11 @@ impl Printer {
         }
     }
 
-    fn change(&self, change: &StateNotification) -> Result<(), CliError> {
+    fn change(&mut self, change: &StateNotification) -> Result<(), CliError> {
+        let states = (change.reported, change.goal);
+        if self.told.insert(change.node, states) == Some(states) {
+            return Ok(());
+        }
         if self.print == Print::Log {
             info!(
                 "node {}/{} \"{}\" ({}:{}) is {}, assigned {}",

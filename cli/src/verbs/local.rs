@@ -1,7 +1,10 @@
 //! Changes of the node of a data directory: its TLS, its monitor, its name and host.
 
+use std::net::ToSocketAddrs;
+
 use keeper::commands::create::SslChoice;
 use keeper::commands::{self, config, service, show};
+use keeper::state_file::KeeperState;
 use monitor_client::{ConnectOptions, MonitorClient, RegistrationRequest, Target};
 use serde_json::json;
 use tracing::{info, warn};
@@ -115,6 +118,7 @@ pub fn enable_monitor(args: &ToggleMonitor) -> Result<(), CliError> {
         (get("pg_autoctl.formation")?, get("pg_autoctl.name")?, get("pg_autoctl.hostname")?, get("postgresql.dbname")?);
     let port = get("postgresql.port")?.parse().unwrap_or(monitor_client::DEFAULT_PORT);
     let state = show::state(&pgdata)?;
+    let paths = commands::paths(&pgdata)?;
     let client = client_of(uri)?;
     block_on(async {
         let known = client.get_nodes(&formation, None).await?;
@@ -133,8 +137,19 @@ pub fn enable_monitor(args: &ToggleMonitor) -> Result<(), CliError> {
                 .hint("drop that one first, if it is not in use: pgquorum drop node --force"));
             }
             None => {
+                // A keeper that runs would write its memory over what is written here.
+                if let Some(pid) = service::running(&paths) {
+                    return Err(CliError::new(
+                        Status::BadState,
+                        format!("the monitors do not know node \"{name}\" yet, and its keeper (process {pid}) runs"),
+                    )
+                    .hint("pgquorum stop --leave-postgres, then this again, then pgquorum run"));
+                }
                 // An empty group takes a primary as its only node; the standbys come after it.
-                let writable = state.current.is_writable();
+                let initial = match state.current.is_writable() {
+                    true => failover::NodeState::Single,
+                    false => failover::NodeState::WaitStandby,
+                };
                 let registration = client
                     .register_node(&RegistrationRequest {
                         formation: formation.clone(),
@@ -145,16 +160,29 @@ pub fn enable_monitor(args: &ToggleMonitor) -> Result<(), CliError> {
                         system_identifier: state.system_identifier,
                         desired_id: Some(state.node_id),
                         desired_group: Some(state.group),
-                        initial_state: if writable { failover::NodeState::Single } else { state.current },
+                        initial_state: initial,
                         kind: "standalone".to_string(),
                         candidate_priority: 50,
                         replication_quorum: true,
                         cluster: "default".to_string(),
                     })
                     .await?;
-                let goal = registration.registered.assignment.state;
-                registration.commit(client.patience()).await?;
-                info!("registered as node {} \"{name}\", to become {goal}", state.node_id);
+                let assignment = &registration.registered.assignment;
+                let goal = assignment.state;
+                // Other monitors count their epochs from the beginning.
+                let fresh = KeeperState {
+                    node_id: assignment.id,
+                    group: assignment.group,
+                    assigned: goal,
+                    epoch: u64::try_from(registration.registered.epoch).unwrap_or(0),
+                    ..state.clone()
+                };
+                fresh.save(&paths.state)?;
+                if let Err(error) = registration.commit(client.patience()).await {
+                    state.save(&paths.state)?;
+                    return Err(error.into());
+                }
+                info!("registered as node {} \"{name}\", to become {goal}", fresh.node_id);
             }
         }
         Ok(())
@@ -219,6 +247,9 @@ pub fn set_metadata(args: &SetMetadata) -> Result<(), CliError> {
     let state = show::state(&pgdata)?;
     let client = client_of(&config::get(&pgdata, "pg_autoctl.monitor")?)?;
     let (name, host) = (args.name.as_deref(), args.hostname.as_deref());
+    if let Some(host) = host.filter(|host| (*host, port).to_socket_addrs().is_err()) {
+        warn!("\"{host}\" does not resolve on this machine: the monitors and the other nodes must find it");
+    }
     // The monitors refuse names that are taken: they are asked first.
     block_on(async { Ok(client.update_node_metadata(state.node_id, name, host, Some(port)).await?) })?;
     for (key, value) in [("pg_autoctl.name", name), ("pg_autoctl.hostname", host)] {

@@ -63,8 +63,16 @@ pub async fn one_group(client: &MonitorClient, formation: &str, asked: Option<i3
 /// Before anything is done: which positions were acknowledged, which can be reached, and the difference.
 async fn say_what_may_be_lost(operator: &Operator, group: i32, what: &str) -> Result<(), CliError> {
     warn!("data loss is allowed for this {what}: writes that clients were told are safe may be gone");
-    if let Some(statement) = operator.client.data_loss_statement(&operator.formation, group).await? {
-        for line in statement.lines() {
+    let nodes = operator.client.current_state(&operator.formation, Some(group)).await?;
+    let in_order = |node: &&monitor_client::NodeRow| node.reported.is_writable() && node.goal == node.reported && node.health == 1;
+    if let Some(primary) = nodes.iter().find(in_order) {
+        warn!("\"{}\" is {} and answers: without --allow-data-loss this would lose nothing", primary.name, primary.reported);
+    }
+    if let Some(lines) = operator.client.data_loss_statement(&operator.formation, group).await? {
+        if lines.is_empty() {
+            info!("nothing stands in the way: nothing has to be lost");
+        }
+        for line in lines {
             warn!("{line}");
         }
         return Ok(());

@@ -1,6 +1,9 @@
 //! `pgquorum simulate`: the rules play on from the live state, with the dead that were asked for. The
 //! monitors are only read.
 
+use std::collections::BTreeSet;
+
+use failover::explain;
 use failover::Event;
 use failover::simulation::Cluster;
 use serde_json::{Value, json};
@@ -91,13 +94,13 @@ impl Story<'_> {
     ) -> Result<(), CliError> {
         let who = args.kill.join(" and ");
         output::line(&format!(
-            "If {who} died now (formation \"{}\", group {}; nothing is touched):\n",
-            self.formation, self.group
+            "If {who} died now, as by kill -9 (nothing is touched):\n"
         ))?;
         if !self.majority {
             return output::line(&format!(
-                "Nothing: {} of {} monitors are no majority, so that nobody decides. A primary that is\n\
-                 alive goes on, and so do its writes. Nothing fails over until {} monitors run.",
+                "Nothing: {} of {} monitors are no majority, so that nobody decides. A primary\n\
+                 that is alive goes on, and so do its writes. Nothing fails over until {} monitors\n\
+                 run.",
                 self.left,
                 self.of,
                 self.of / 2 + 1
@@ -106,8 +109,10 @@ impl Story<'_> {
         if self.leader_dies {
             output::line(&format!("Another monitor leads after about {ELECTION_SECONDS} s.\n"))?;
         }
-        match rows.is_empty() {
-            true => output::line("Nothing would change.")?,
+        // Decisions; not that a node has done what it was told.
+        let decisions: Vec<Vec<String>> = rows.iter().filter(|(_, event)| event.event.rule_pos.is_some()).map(row).collect();
+        match decisions.is_empty() {
+            true => output::line("The monitors would decide nothing.\n")?,
             false => {
                 let columns = [
                     Column::right("Time", 7),
@@ -116,7 +121,7 @@ impl Story<'_> {
                     Column::right("Current State", 0),
                     Column::right("Assigned State", 0),
                 ];
-                output::line(&render(&columns, &rows.iter().map(row).collect::<Vec<_>>()))?;
+                output::line(&render(&columns, &decisions))?;
             }
         }
         if let Some(refused) = refused {
@@ -133,7 +138,13 @@ impl Story<'_> {
         match (self.writes_resume(rows), self.writable(cluster)) {
             (Some(seconds), _) => output::line(&format!("Writes would resume after about {seconds:.0} s.")),
             (None, true) => output::line("Writes would go on."),
-            (None, false) => output::line("Writes would not resume by themselves: `pgquorum explain` tells why."),
+            (None, false) => {
+                let mut lines = vec!["Writes would not resume by themselves.".to_string()];
+                for message in missing(cluster) {
+                    wrap(&mut lines, "  ", &message);
+                }
+                output::line(&lines.join("\n"))
+            }
         }
     }
 
@@ -177,6 +188,12 @@ impl Story<'_> {
             "writes_resume_seconds": self.writes_resume(rows),
         })
     }
+}
+
+/// What the rules would say to the next reports of those who are left: whom they wait for, and why.
+fn missing(cluster: &Cluster) -> BTreeSet<String> {
+    let alive = cluster.keepers.iter().filter(|(_, keeper)| keeper.up).map(|(id, _)| *id);
+    alive.flat_map(|id| explain::next(&cluster.state, &cluster.observations, id, cluster.now).messages).collect()
 }
 
 /// Was this node writable when the play began? Then its first event as such is no resumption.

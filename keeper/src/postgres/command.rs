@@ -12,6 +12,9 @@ use tracing::{debug, info};
 
 use crate::error::{KeeperError, Result};
 
+/// Target of the log lines about a copy under way; their field `percent` is the part that is done.
+pub const PROGRESS: &str = "keeper::progress";
+
 /// One invocation. Secrets go into the environment (readable by the same user only), never into the
 /// arguments, which everybody can see in `ps`.
 pub struct Program {
@@ -134,9 +137,10 @@ impl Program {
                 for part in line.split('\r').map(str::trim).filter(|part| !part.is_empty()) {
                     // Most lines begin with the program's name themselves.
                     let words = part.strip_prefix(shown.as_str()).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(part);
-                    match progress {
-                        true => info!("{shown}: {words}"),
-                        false => debug!("{shown}: {words}"),
+                    match (progress, percent(words)) {
+                        (true, Some(percent)) => info!(target: PROGRESS, percent, "{shown}: {words}"),
+                        (true, None) => info!("{shown}: {words}"),
+                        (false, _) => debug!("{shown}: {words}"),
                     }
                     // The last words matter; a long backup must not fill the memory.
                     if text.len() > 16_384 {
@@ -160,5 +164,23 @@ impl Program {
         let tail: Vec<&str> = said.lines().rev().take(6).collect();
         let tail: Vec<&str> = tail.into_iter().rev().collect();
         Err(KeeperError::postgres(format!("{name} failed ({status}): {}", tail.join(" | "))))
+    }
+}
+
+/// `23450/41230 kB (56%), 0/1 tablespace` is 56.
+fn percent(line: &str) -> Option<u64> {
+    let (before, _) = line.split_once("%)")?;
+    before.rsplit_once('(')?.1.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_part_that_is_done() {
+        assert_eq!(percent("23450/41230 kB (56%), 0/1 tablespace"), Some(56));
+        assert_eq!(percent("  41230/41230 kB (100%), 1/1 tablespace"), Some(100));
+        assert_eq!(percent("pg_basebackup: checkpoint completed"), None);
     }
 }

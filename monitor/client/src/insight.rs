@@ -25,11 +25,12 @@ impl MonitorClient {
         }
     }
 
-    /// What a failover that accepts losses may lose, in the monitor's words; `None` from one that
-    /// cannot tell.
-    pub async fn data_loss_statement(&self, formation: &str, group: i32) -> Result<Option<String>, CallError> {
-        match self.read_text(&format!("SELECT pgquorum.data_loss_statement({}, {group})", literal(formation))).await {
-            Ok(text) => Ok(Some(text)),
+    /// What stands in the way of a failover that surely loses nothing, and what one that accepts losses
+    /// would risk: a sentence each, in the monitor's words. `None` from a monitor that cannot tell.
+    pub async fn data_loss_statement(&self, formation: &str, group: i32) -> Result<Option<Vec<String>>, CallError> {
+        let sql = format!("SELECT statement FROM pgquorum.data_loss_statement({}, {group})", literal(formation));
+        match self.read(&sql).await {
+            Ok(rows) => rows.iter().map(|row| row.string(0)).collect::<Result<_, _>>().map(Some),
             Err(error) if is_unknown(&error) => Ok(None),
             Err(error) => Err(error),
         }

@@ -11,10 +11,11 @@ use failover::NodeState;
 use monitor_client::{ConnectOptions, Endpoint, MonitorClient, NodeRow, ReplicaRow, Target};
 use tokio::time::sleep;
 
-use super::ground::Ground;
+use super::ground::{APPLICATION, Ground};
 use super::processes;
 use super::{Events, Teller};
 use crate::exit::{CliError, Status};
+use crate::progress::Line;
 
 const MONITORS: [&str; 3] = ["m1", "m2", "m3"];
 
@@ -52,10 +53,6 @@ impl<'a> Cluster<'a> {
         &self.client
     }
 
-    pub fn application(&self) -> &str {
-        self.ground.application()
-    }
-
     pub fn monitors_uri(&self) -> String {
         self.target.uri()
     }
@@ -80,6 +77,7 @@ impl<'a> Cluster<'a> {
         let log = self.ground.log(log);
         let mut command = tokio::process::Command::from(self.command(program, words));
         let mut child = command.stdout(Stdio::null()).stderr(File::create(&log)?).kill_on_drop(true).spawn()?;
+        let _line = Line::spinner(&words[..2].join(" "));
         let failed = |reason: &str| {
             Err(CliError::new(Status::BadState, format!("`{}` failed: {reason}", words[..2].join(" "))))
         };
@@ -197,7 +195,7 @@ impl<'a> Cluster<'a> {
         let monitor = if self.ground.stock_nodes { &first } else { &uri };
         let mut words = vec![
             "create", "postgres", "--pgdata", &data, "--name", &name, "--hostname", "127.0.0.1", "--pgport", &port,
-            "--listen", "127.0.0.1", "--username", self.ground.application(), "--dbname", "app", "--auth", "trust",
+            "--listen", "127.0.0.1", "--username", APPLICATION, "--dbname", APPLICATION, "--auth", "trust",
             "--no-ssl", "--monitor", monitor,
         ];
         let pg_ctl = self.ground.bindir.join("pg_ctl").display().to_string();
@@ -283,6 +281,7 @@ impl<'a> Cluster<'a> {
     /// Asks until the answer is there. A service that has ended is reported at once.
     async fn until<T>(&self, what: &str, seconds: u64, ask: impl AsyncFn() -> Option<T>) -> Result<T, CliError> {
         let deadline = Instant::now() + Duration::from_secs(seconds);
+        let _line = Line::spinner(&format!("waiting for {what}"));
         loop {
             if let Some(answer) = ask().await {
                 return Ok(answer);

@@ -16,6 +16,9 @@ use crate::exit::{CliError, Status};
 /// What tells a directory of ours from any other one.
 const MARK: &str = "pgquorum-demo";
 
+/// The application's role and database.
+pub const APPLICATION: &str = "app";
+
 /// Ports in a row: monitors at +1 to +3, nodes at +11 to +13; the monitors' own channel 10000 above theirs.
 const SPAN: u16 = 20;
 const CHANNEL: u16 = 10_000;
@@ -109,12 +112,6 @@ impl Ground {
         self.directory.join("log").join(format!("{name}.log"))
     }
 
-    /// The role that the client writes as: one that a stock keeper makes; ours makes none beside the
-    /// superuser, which bears the name of the system's user.
-    pub fn application(&self) -> &str {
-        if self.stock_nodes { "app" } else { &self.owner }
-    }
-
     /// A command in an environment of its own, as the user that PostgreSQL accepts. A terminal's Ctrl-C
     /// does not reach it.
     pub fn command(&self, program: &Path) -> Command {
@@ -146,12 +143,11 @@ impl Ground {
             "# Sourced by a shell. The application's connection string: {application}\n\
              export PG_AUTOCTL_MONITOR='{monitors}'\n\
              export PATH='{}':'{}':\"$PATH\"\n\
-             export PGHOST={} PGPORT={} PGUSER='{}' PGDATABASE=app PGTARGETSESSIONATTRS=read-write\n",
+             export PGHOST={} PGPORT={} PGUSER={APPLICATION} PGDATABASE={APPLICATION} PGTARGETSESSIONATTRS=read-write\n",
             self.directory.display(),
             self.bindir.display(),
             hosts.join(","),
             ports.join(","),
-            self.application(),
         );
         fs::write(self.directory.join("env"), text)
     }

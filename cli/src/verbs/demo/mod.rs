@@ -19,7 +19,7 @@ use crate::output;
 use crate::verbs::block_on;
 use crate::verbs::show::state;
 use cluster::Cluster;
-use ground::Ground;
+use ground::{APPLICATION, Ground};
 use writer::Writer;
 
 pub fn run(args: &Demo) -> Result<(), CliError> {
@@ -92,7 +92,7 @@ async fn play(cluster: &Cluster<'_>, keep: bool) -> Result<String, CliError> {
     let uri = cluster.application_uri().await?;
 
     teller.act(2, "A client writes row after row and counts what is acknowledged")?;
-    let mut writer = Writer::start(&uri, cluster.application()).await?;
+    let mut writer = Writer::start(&uri, APPLICATION).await?;
     writer.more_than(100, Duration::from_secs(20)).await?;
     teller.tell(&format!("{} rows acknowledged so far", writer.acknowledged()))?;
 

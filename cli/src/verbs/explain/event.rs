@@ -84,10 +84,12 @@ fn choice(lines: &mut Vec<String>, event: &EventDetail, evidence: &[&EventDetail
     let names: Vec<String> =
         sealed.iter().map(|event| format!("\"{}\" at {}:{}", event.name, event.timeline, event.lsn)).collect();
     lines.push(String::new());
-    wrap(lines, "", &format!("Sealed (cut off from the primary, position final): {}.", names.join(", ")));
+    wrap(lines, "", &format!("Sealed (cut off from the primary, or stopped: the position is final): {}.", names.join(", ")));
     if !matches!(event.goal.as_str(), "prepare_promotion" | "fast_forward") {
         return;
     }
+    // A stopped primary is no candidate.
+    let sealed: Vec<&EventDetail> = sealed.into_iter().filter(|event| event.reported == "report_lsn").collect();
     let furthest = sealed.iter().max_by_key(|event| (event.timeline, event.position()));
     let highest = sealed.iter().map(|event| event.priority).max();
     let chosen = sealed.iter().find(|other| other.node == event.node).unwrap_or(&event);
@@ -104,8 +106,11 @@ fn choice(lines: &mut Vec<String>, event: &EventDetail, evidence: &[&EventDetail
     wrap(lines, "", &format!("The choice: \"{}\", because {why}.", chosen.name));
 }
 
+/// States of a node that takes no more WAL from the old primary, be it a standby or that primary itself.
+const SEALED: [&str; 5] = ["report_lsn", "draining", "demote_timeout", "demoted", "prepare_maintenance"];
+
 fn sealed<'a>(evidence: &[&'a EventDetail]) -> Vec<&'a EventDetail> {
-    evidence.iter().copied().filter(|event| event.reported == "report_lsn").collect()
+    evidence.iter().copied().filter(|event| SEALED.contains(&event.reported.as_str())).collect()
 }
 
 fn last_of_each_node<'a>(before: &[&'a EventDetail]) -> Vec<&'a EventDetail> {

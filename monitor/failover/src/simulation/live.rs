@@ -4,7 +4,9 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::{Cluster, Keeper, parse_names, stopped};
+use crate::command::Witness;
 use crate::settings::Settings;
+use crate::state::Generation;
 use crate::{Command, Event, Health, NodeId, Rejection, Snapshot, SyncState, queries};
 
 /// The simulated time between two looks at everybody.
@@ -61,6 +63,23 @@ impl Cluster {
         }
     }
 
+    /// What the leader sees of nodes of our keepers whose processes are gone: connections end, ports are
+    /// closed.
+    fn witness_the_dead(&mut self) -> Result<Vec<Event>, Rejection> {
+        let nodes = &self.state.nodes;
+        let ours = |id: &NodeId, keeper: &Keeper| {
+            !keeper.up && keeper.generation == Generation::Pgquorum && nodes.contains_key(id)
+        };
+        let dead: Vec<NodeId> = self.keepers.iter().filter(|(id, keeper)| ours(id, keeper)).map(|(id, _)| *id).collect();
+        let mut events = Vec::new();
+        for id in dead {
+            for what in [Witness::SessionLost, Witness::Refused] {
+                events.extend(self.call(Command::Witness { id, what })?.events);
+            }
+        }
+        Ok(events)
+    }
+
     /// Lets time pass until nothing happens any more. `told` hears of every event, with the seconds since
     /// the beginning. Returns the seconds that it took until the last one.
     ///
@@ -83,6 +102,12 @@ impl Cluster {
             passed += STEP_S;
             let ids: Vec<NodeId> = self.keepers.keys().copied().collect();
             let probing = passed - probed >= probe_every;
+            if passed <= STEP_S {
+                for event in self.witness_the_dead()? {
+                    last = passed;
+                    told(passed, &event);
+                }
+            }
             for id in ids {
                 let alive = self.keepers.get(&id).is_some_and(|keeper| keeper.up);
                 if probing && self.state.nodes.contains_key(&id) && (alive || passed >= bad_after) {
