@@ -20,7 +20,7 @@ use clap::FromArgMatches;
 use clap::error::ErrorKind;
 
 use crate::args::change::SetNode;
-use crate::args::{Cli, Set, Toggle, Verb};
+use crate::args::{Cli, Perform, Set, Show, Toggle, Verb};
 use crate::exit::{CliError, Status};
 
 fn main() -> ExitCode {
@@ -71,11 +71,13 @@ fn main() -> ExitCode {
 /// The exit code where a data directory has no configuration: pg_autoctl's, which differs by command.
 fn without_configuration(verb: &Verb) -> Status {
     match verb {
-        Verb::Config(_) | Verb::Drop(_) | Verb::Stop(_) | Verb::Reload(_) | Verb::Status(_) => Status::BadArguments,
-        Verb::Enable(Toggle::Maintenance(_) | Toggle::Secondary(_))
-        | Verb::Disable(Toggle::Maintenance(_) | Toggle::Secondary(_)) => Status::BadArguments,
         Verb::Enable(Toggle::Monitor(_)) | Verb::Disable(Toggle::Monitor(_)) => Status::BadConfiguration,
         Verb::Set(Set::Node(SetNode::Metadata(_))) => Status::BadConfiguration,
+        Verb::Enable(Toggle::Maintenance(_) | Toggle::Secondary(_))
+        | Verb::Disable(Toggle::Maintenance(_) | Toggle::Secondary(_)) => Status::BadArguments,
+        Verb::Config(_) | Verb::Stop(_) | Verb::Reload(_) | Verb::Status(_) => Status::BadArguments,
+        Verb::Create(_) | Verb::Drop(_) | Verb::Get(_) | Verb::Set(_) => Status::BadArguments,
+        Verb::Show(Show::Settings(_)) | Verb::Perform(Perform::Promotion(_)) => Status::BadArguments,
         _ => Status::Internal,
     }
 }

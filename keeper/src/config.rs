@@ -130,7 +130,7 @@ impl Default for Timeouts {
 
 impl Config {
     pub fn load(path: &Path) -> Result<Config> {
-        let text = files::read_text(path)?.ok_or_else(|| {
+        let text = files::read_text(path).map_err(|error| KeeperError::config(error.message))?.ok_or_else(|| {
             KeeperError::config(format!("{} does not exist: `pgquorum create postgres` makes it", path.display()))
         })?;
         let ini = parse(&text).map_err(|error| error.while_doing(path.display()))?;

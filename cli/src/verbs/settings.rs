@@ -100,7 +100,14 @@ fn set_number(args: &SetNumber) -> Result<(), CliError> {
         if let Some(waiter) = waiter {
             waiter.until(applied).await?;
         }
-        print_value(show.json.json, json!({"number-sync-standbys": args.value}), json!(args.value))
+        let mut object = json!({"number-sync-standbys": args.value});
+        // As pg_autoctl: what the first group's primary makes of it.
+        if show.json.json
+            && let Ok(names) = operator.client.synchronous_standby_names(&operator.formation, 0).await
+        {
+            object["synchronous_standby_names"] = json!(names);
+        }
+        print_value(show.json.json, object, json!(args.value))
     })
 }
 

@@ -47,7 +47,7 @@ fn draw(shared: &Mutex<Picture>, quit: &AtomicBool) -> std::io::Result<()> {
     let mut terminal = ratatui::try_init()?;
     let mut position = Position::default();
     while !quit.load(Ordering::SeqCst) {
-        let picture = shared.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+        let picture = shared.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone().aged();
         terminal.draw(|frame| screen::render(frame, &picture, &mut position))?;
         if event::poll(DRAW_EVERY)?
             && let Event::Key(key) = event::read()?

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use failover::NodeState;
 use jiff::Zoned;
@@ -12,6 +12,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::locate::Operator;
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// A picture older than this is not of now.
+const STALE: Duration = Duration::from_secs(2);
 
 /// As many events as can be scrolled through.
 const EVENTS: u32 = 200;
@@ -33,12 +36,23 @@ pub struct Picture {
     pub events: Vec<EventDetail>,
     /// Why the rest is not of now.
     pub problem: Option<String>,
+    /// When it was fetched.
+    pub fetched: Option<Instant>,
 }
 
 impl Picture {
     pub fn empty(formation: &str, group: Option<i32>) -> Picture {
         let problem = Some("asking the monitors...".to_string());
         Picture { formation: formation.to_string(), group, problem, ..Picture::default() }
+    }
+
+    /// A monitor that died does not say so: its silence does.
+    pub fn aged(mut self) -> Picture {
+        let silence = self.fetched.map_or(Duration::ZERO, |fetched| fetched.elapsed());
+        if self.problem.is_none() && silence > STALE {
+            self.problem = Some(format!("no monitor has answered for {} s", silence.as_secs()));
+        }
+        self
     }
 
     /// Who is on the move, when it concerns who takes the writes.
@@ -109,5 +123,6 @@ async fn look(client: &MonitorClient, formation: &str, group: Option<i32>) -> Re
         time: Zoned::now().strftime("%H:%M:%S").to_string(),
         from: client.connected_to().await,
         problem: None,
+        fetched: Some(Instant::now()),
     })
 }

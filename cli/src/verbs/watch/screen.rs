@@ -112,7 +112,7 @@ fn monitors(picture: &Picture, width: usize, low: bool) -> Vec<Line<'static>> {
         for (at, replica) in monitors.iter().enumerate() {
             let more = match replica.role.as_str() {
                 "leader" => format!(" term {}", number(replica.term)),
-                "follower" => format!(" lag {}", number(replica.lag)),
+                "follower" if replica.lag.is_some_and(|lag| lag > 0) => format!(" lag {}", number(replica.lag)),
                 _ => String::new(),
             };
             let comma = if at + 1 < monitors.len() { ", " } else { "" };

@@ -80,6 +80,7 @@ fn quiet() -> Picture {
         nodes: vec![node(1, Primary, Primary, 1), node(2, Secondary, Secondary, 1), node(3, Secondary, Secondary, 1)],
         events: (1..40).map(|id| event(id, 2, "secondary", "secondary", None, words)).collect(),
         problem: None,
+        fetched: None,
     }
 }
 
