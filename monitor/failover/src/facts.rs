@@ -3,7 +3,7 @@
 use crate::NodeState::{self, *};
 use crate::PostgresEnd;
 use crate::observation::Stamp;
-use crate::state::Node;
+use crate::state::{Generation, Node};
 use crate::values::{Health, Lsn, NodeId};
 use crate::view::{Member, View};
 
@@ -39,6 +39,12 @@ pub(crate) fn in_primary_state(row: &Node) -> bool {
         || (matches!(row.goal, ApplySettings | Primary) && matches!(row.reported, ApplySettings | Primary))
 }
 
+/// Our keepers: it has reported since it heard of its goal. Until then it may still be where an
+/// earlier goal has led it, and some ways begin elsewhere.
+pub(crate) fn has_heard_goal(row: &Node) -> bool {
+    row.epoch >= row.goal_epoch
+}
+
 /// A primary on its way out.
 pub(crate) fn being_demoted(row: &Node) -> bool {
     row.reported.belongs_to_primary() && matches!(row.goal, Draining | DemoteTimeout | PrepareMaintenance)
@@ -52,7 +58,10 @@ pub(crate) fn demoted_primary(row: &Node) -> bool {
 /// The failover candidate, between its election and its first write. (Upstream does not count the
 /// candidate of two nodes before it has reported `prepare_promotion`.)
 pub(crate) fn being_promoted(row: &Node) -> bool {
-    matches!(
+    // A report that was overtaken must not make a second candidate of another node: for keepers of ours
+    // the goal alone tells.
+    let told = row.generation == Generation::Pgquorum && matches!(row.goal, FastForward | PreparePromotion);
+    told || matches!(
         (row.reported, row.goal),
         (ReportLsn | FastForward, FastForward | PreparePromotion)
             | (Secondary | Catchingup, PreparePromotion)

@@ -16,6 +16,8 @@ use crate::quorum::{self, Count};
 use crate::rule::Section;
 use crate::rules;
 use crate::rules_engine::Scene;
+use crate::settings::Mistake;
+use crate::state::Node;
 use crate::values::{Lsn, NodeId};
 use crate::view::{Member, View, node_text};
 
@@ -83,21 +85,28 @@ fn stepping_down(view: &mut View, old: Option<NodeId>) -> bool {
 
 /// Whom a switchover promotes: the highest priority, then who has the stopped primary's last record.
 fn switchover_target(view: &View, old: NodeId) -> Option<NodeId> {
-    let stopped = view.member(old).map(|member| position(member))?;
+    let stopped = view.member(old).map(|member| position(view, member))?;
     view.others(old)
         .filter(|member| converged(&member.row, Secondary) && member.row.candidate_priority > 0)
         .filter(|member| view.is_healthy(member) && !view.is_unhealthy(member))
         .max_by_key(|member| {
-            let there = position(member) >= stopped;
-            (member.row.candidate_priority, there, position(member), Reverse(member.row.id))
+            let there = position(view, member) >= stopped;
+            (member.row.candidate_priority, there, position(view, member), Reverse(member.row.id))
         })
         .map(|member| member.row.id)
 }
 
 /// Gives every standby that can be sealed the goal to be (rows 367 to 374), the old primary excepted.
+///
+/// A primary that was replaced before is none of them until it follows: all that it acknowledged is on
+/// others, and its timeline may have the number of a later one. A node picks the next number that it
+/// knows to be free, so that two which were promoted one after the other, without having heard of each
+/// other, pick the same; their positions cannot be compared.
 pub(crate) fn ask_to_seal(view: &mut View, old: Option<NodeId>) {
+    let replaced = |row: &Node| old.is_some() && matches!(row.reported, Draining | DemoteTimeout | Demoted);
     for id in view.ids() {
-        if Some(id) == old || view.member(id).is_some_and(|member| in_maintenance(&member.row)) {
+        let left_out = |member: &Member| in_maintenance(&member.row) || replaced(&member.row);
+        if Some(id) == old || view.member(id).is_some_and(left_out) {
             continue;
         }
         seal(view, id);
@@ -116,8 +125,12 @@ fn seal(view: &mut View, id: NodeId) -> bool {
 }
 
 /// How far a node got: the timeline counts first.
-fn position(member: &Member) -> (i32, Lsn) {
-    (member.row.timeline, member.row.lsn)
+fn position(view: &View, member: &Member) -> (i32, Lsn) {
+    (if compares_raw_lsn(view) { 1 } else { member.row.timeline }, member.row.lsn)
+}
+
+fn compares_raw_lsn(view: &View) -> bool {
+    view.settings.mistake == Some(Mistake::ComparesRawLsn)
 }
 
 /// Seals who is not sealed yet, counts, and chooses.
@@ -138,14 +151,18 @@ fn elect(view: &mut View, old: Option<NodeId>) {
         return;
     };
     let Some(selected) = election::select(view, &sealed, best) else {
+        // The old primary may be the only one that is fit.
+        if seal_old(view, old) {
+            return;
+        }
         say(view, old, "No sealed node can be promoted: see their health, candidate priorities and timelines");
         return;
     };
-    let mut all_wal = view.member(selected).is_some_and(|member| position(member) == best);
-    let has_it = |member: &Member| {
-        converged(&member.row, ReportLsn) && position(member) == best && view.is_healthy(member)
+    let mut all_wal = view.member(selected).is_some_and(|member| position(view, member) == best);
+    let has_it = |view: &View, member: &Member| {
+        converged(&member.row, ReportLsn) && position(view, member) == best && view.is_healthy(member)
     };
-    if !all_wal && !view.others(selected).any(has_it) {
+    if !all_wal && !view.others(selected).any(|member| has_it(view, member)) {
         // The furthest may be the old primary, stopped: it is started as a sealed standby.
         let started = seal_old(view, old);
         if !started {
@@ -176,13 +193,13 @@ fn best_of(view: &mut View, old: Option<NodeId>, count: &Count) -> Option<((i32,
         if !counts {
             continue;
         }
-        if view.off_lineage(id) {
+        if !compares_raw_lsn(view) && view.off_lineage(id) {
             let text = alloc::format!("{} is on a timeline that the group has left", node_text(&member.row));
             view.messages.push(text);
             continue;
         }
-        best = best.max(Some(position(member)));
-        if converged(&member.row, ReportLsn) {
+        best = best.max(Some(position(view, member)));
+        if converged(&member.row, ReportLsn) && facts::has_heard_goal(&member.row) {
             sealed.push(id);
         }
     }

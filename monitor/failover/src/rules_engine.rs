@@ -221,6 +221,7 @@ impl View<'_> {
         let sealed: Vec<NodeId> = self
             .others(candidate)
             .filter(|member| converged(&member.row, ReportLsn) && member.row.sealed)
+            .filter(|member| facts::has_heard_goal(&member.row))
             .map(|member| member.row.id)
             .collect();
         for id in sealed {

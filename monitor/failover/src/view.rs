@@ -21,8 +21,8 @@ pub(crate) struct Member<'a> {
     pub seen: Observation,
     stored: Option<&'a Node>,
     gone: bool,
-    /// It was given a goal that asks for a new seal: it counts from the epoch of this decision.
-    unsealed: bool,
+    /// It was given a goal that its keeper must have heard: that is so from the epoch of this decision.
+    anew: bool,
 }
 
 /// The working copy. Everything that a call changes goes through it.
@@ -145,7 +145,7 @@ impl<'a> View<'a> {
             .filter(|node| node.group == group && node.formation == formation)
             .map(|node| {
                 let seen = observations.of(node.id);
-                Member { row: overlay(node, &seen), seen, stored: Some(node), gone: false, unsealed: false }
+                Member { row: overlay(node, &seen), seen, stored: Some(node), gone: false, anew: false }
             })
             .collect();
         View {
@@ -212,7 +212,7 @@ impl<'a> View<'a> {
         let stamp = Stamp::from(self.now);
         self.observed.push(row.id);
         let seen = Observation { state_change: Some(stamp), ..Observation::default() };
-        self.members.push(Member { row, seen, stored: None, gone: false, unsealed: false });
+        self.members.push(Member { row, seen, stored: None, gone: false, anew: false });
         self.members.sort_by_key(|member| member.row.id);
     }
 
@@ -256,11 +256,10 @@ impl<'a> View<'a> {
         let stamp = Stamp::from(self.now);
         if let Some(member) = self.change(id) {
             let before = member.row.goal;
-            if member.row.generation == Generation::Pgquorum && !facts::keeps_seal(before, goal) {
-                member.row.sealed = false;
-                member.unsealed = true;
-            }
             let of_ours = member.row.generation == Generation::Pgquorum;
+            let keeps_seal = facts::keeps_seal(before, goal);
+            member.row.sealed &= keeps_seal || !of_ours;
+            member.anew |= of_ours && (!keeps_seal || goal == NodeState::ReportLsn);
             member.row.goal = goal;
             member.row.state_change_time = stamp.wall;
             member.seen.state_change = Some(stamp);
@@ -319,7 +318,7 @@ impl<'a> View<'a> {
             self.group_row.epoch = self.group_row.epoch.saturating_add(1);
         }
         let epoch = self.group_row.epoch;
-        for member in self.members.iter_mut().filter(|member| member.unsealed) {
+        for member in self.members.iter_mut().filter(|member| member.anew) {
             member.row.goal_epoch = epoch;
         }
         crate::quorum::record(&mut self);

@@ -8,7 +8,7 @@ use crate::reject;
 use crate::state::Generation;
 use crate::values::{GroupId, Health, Lsn, NodeId};
 use crate::view::{View, node_text};
-use crate::{NodeState, PostgresEnd};
+use crate::{ExtendedGoal, NodeState, PostgresEnd};
 
 /// The five columns that a keeper gets back.
 pub(crate) fn assigned(view: &View, id: NodeId, report: &NodeActive) -> AssignedGoal {
@@ -39,6 +39,20 @@ pub(crate) fn node_active(ground: &Ground, report: &NodeActive) -> Result<Decisi
         return Err(reject::reject(reject::INVALID_OBJECT_DEFINITION, text));
     }
     let mut view = ground.view_of(node);
+    // One that was overtaken on its way, by a report from after a later goal: what it says is no more.
+    if let Some(extended) = report.extended.as_ref().filter(|extended| extended.epoch < node.epoch) {
+        let text = alloc::format!(
+            "A report of {} comes late: it is of epoch {}, and {} was reported already",
+            node_text(node),
+            extended.epoch,
+            node.epoch
+        );
+        view.messages.push(text);
+        // Nothing that it shows is fresh enough for a lease.
+        return Ok(view.finish_with(|view| {
+            Reply::Reported(ExtendedGoal { lease_ms: 0, ..super::extended::answer(view, report) })
+        }));
+    }
     let stamp = Stamp::from(ground.now);
     let changed = view.member(id).is_some_and(|member| member.row.reported != report.state);
     let misjudged = view.member(id).and_then(|member| view.note_misjudgement(member, stamp));

@@ -79,6 +79,15 @@ pub const RULES: &[Rule] = &[
         ..ROW
     },
     Rule {
+        pos: 368,
+        node: &[NodeTest::Reported(&[ReportLsn]), NodeTest::Goal(&[Secondary])],
+        assign: &[(Who::Node, ReportLsn)],
+        event: REPORT,
+        summary: "a sealed standby whose new primary dies before it follows takes part in the next election",
+        differs: "Ours: upstream leaves it where it is, and every later election waits for it.",
+        ..ROW
+    },
+    Rule {
         pos: 369,
         node: &[NodeTest::Reported(&[Maintenance]), NodeTest::Goal(&[Catchingup])],
         assign: &[(Who::Node, ReportLsn)],

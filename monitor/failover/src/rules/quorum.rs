@@ -93,7 +93,6 @@ pub const RULES: &[Rule] = &[
         pos: 516,
         node: &[
             NodeTest::Goal(&[FastForward, PreparePromotion]),
-            NodeTest::Reported(&[Secondary, Catchingup, ReportLsn, FastForward, PreparePromotion]),
             NodeTest::Unhealthy,
             NodeTest::KeeperCan(ReportLsn),
         ],
@@ -146,18 +145,20 @@ pub const RULES: &[Rule] = &[
     Rule {
         pos: 526,
         node: &[NodeTest::Converged(&[PreparePromotion])],
-        primary: &[NodeTest::Goal(&[Draining, DemoteTimeout])],
+        primary: &[NodeTest::Goal(&[Draining, DemoteTimeout, ReportLsn])],
         group: &[GroupTest::LeaseOver],
         assign: &[(Who::Node, WaitPrimary), (Who::Primary, Demoted), (Who::Sealed, Secondary)],
         event: "Setting goal state of {node} to wait_primary and {primary} to demoted",
         summary: "the candidate takes writes; the seals have cut the old primary off already",
-        differs: "Ours: upstream waits for the old primary, or for primary_demote_timeout.",
+        differs: "Ours: upstream waits for the old primary, or for primary_demote_timeout. One that was sealed for \
+            the election is demoted as well: it may have WAL that the candidate lacks, on a timeline of the same \
+            number.",
         ..ROW
     },
     Rule {
         pos: 528,
         node: &[NodeTest::Converged(&[PreparePromotion])],
-        primary: &[NodeTest::GoalNot(&[Draining, DemoteTimeout, PrepareMaintenance])],
+        primary: &[NodeTest::GoalNot(&[Draining, DemoteTimeout, ReportLsn, PrepareMaintenance])],
         group: &[GroupTest::LeaseOver],
         assign: &[(Who::Node, WaitPrimary), (Who::Sealed, Secondary)],
         event: "Setting goal state of {node} to wait_primary",
