@@ -338,7 +338,9 @@ impl Keeper {
             self.job = None;
         }
         if goal != current {
-            if Instant::now() >= self.backoff.until() {
+            // A primary that is down starts on the monitors' word of a moment ago, never on an old one.
+            let starts = transitions::wanted(goal) == Wanted::Primary && seen.postmaster.is_none();
+            if Instant::now() >= self.backoff.until() && (self.in_contact || !starts) {
                 self.start_transition(current, goal);
             }
             return Ok(());

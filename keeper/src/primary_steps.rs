@@ -106,6 +106,12 @@ impl Worker {
         }
     }
 
+    /// Nobody, unless our monitors say otherwise: what they have not recorded is never in effect.
+    pub(crate) async fn clear_sync_names(&self) -> Result<()> {
+        let ordered = self.orders().filter(|orders| orders.sync_version != 0);
+        self.set_sync_names(&ordered.map_or_else(String::new, |orders| orders.sync_names)).await
+    }
+
     /// Commits wait for as many as the names say when this returns.
     pub(crate) async fn set_sync_names(&self, names: &str) -> Result<()> {
         sync::apply(&self.config, &self.sql().await?, names).await.map(drop)

@@ -128,7 +128,7 @@ impl Worker {
             Step::Promote => self.promote().await,
             Step::CheckpointBeside => self.checkpoint_beside().await,
             Step::ForgetUpstream => self.forget_upstream().await,
-            Step::ClearSyncNames => self.set_sync_names("").await,
+            Step::ClearSyncNames => self.clear_sync_names().await,
             Step::HoldCommits => self.hold_commits().await,
             Step::TakeSyncNames => self.take_sync_names().await,
             Step::AwaitSyncStandby => self.await_sync_standby().await,

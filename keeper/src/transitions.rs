@@ -35,7 +35,8 @@ pub enum Step {
     CheckpointBeside,
     /// No trace left of having been a standby.
     ForgetUpstream,
-    /// synchronous_standby_names is empty: the goal itself says so.
+    /// synchronous_standby_names is empty: the goal itself says so. Monitors of ours may know of a standby
+    /// that commits must wait for all the same, and theirs is the last word.
     ClearSyncNames,
     /// Commits wait for one of the siblings, whichever, until the monitors have said for whom: set
     /// before the promotion, so that the new primary acknowledges nothing on its own authority.
@@ -116,9 +117,10 @@ pub const TABLE: &[Row] = &[
     row(Maintenance, &[PrepareMaintenance], &[Stop, BecomeStandby]),
     // A primary changes.
     row(WaitPrimary, &[Single], &[Siblings]),
-    row(WaitPrimary, &[Primary, JoinPrimary, ApplySettings], &[ClearSyncNames]),
+    // PostgreSQL may be down, and nothing else starts it on the way.
+    row(WaitPrimary, &[Primary, JoinPrimary, ApplySettings], &[Start, ClearSyncNames]),
     row(JoinPrimary, &[Primary, WaitPrimary, ApplySettings], &[Siblings]),
-    row(Primary, &[WaitPrimary, JoinPrimary, ApplySettings], &[AwaitSyncStandby]),
+    row(Primary, &[WaitPrimary, JoinPrimary, ApplySettings], &[Start, AwaitSyncStandby]),
     row(Primary, &[DemoteTimeout], &[Start, TakeSyncNames, ReadWrite, Siblings]),
     row(ApplySettings, &[Primary, WaitPrimary], &[]),
     // A standby comes.
