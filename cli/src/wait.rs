@@ -14,6 +14,7 @@ use crate::exit::{CliError, Status};
 use crate::output;
 use crate::progress::Line;
 use crate::table::{Column, Layout};
+use crate::verbs::show::state;
 
 /// The tables are read at least this often: a notification may be missed.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -153,6 +154,8 @@ impl<'a> Waiter<'a> {
 struct Printer {
     print: Print,
     layout: Layout,
+    /// Nodes are told with their group.
+    groups: bool,
     /// What was printed last about each node: a report of it is no change.
     told: BTreeMap<i64, (NodeState, NodeState)>,
 }
@@ -168,14 +171,15 @@ impl Printer {
             Column::right("Current State", 19),
             Column::right("Assigned State", 19),
         ];
+        let groups = nodes.iter().any(|node| node.group != nodes[0].group);
         let rows: Vec<Vec<String>> = nodes
             .iter()
             .map(|node| {
-                let number = format!("{}/{}", node.group, node.id);
+                let number = state::number(nodes, node);
                 vec![String::new(), node.name.clone(), number, format!("{}:{}", node.host, node.port)]
             })
             .collect();
-        Printer { print, layout: Layout::new(&columns, &rows), told: BTreeMap::new() }
+        Printer { print, layout: Layout::new(&columns, &rows), groups, told: BTreeMap::new() }
     }
 
     fn header(&self) -> Result<(), CliError> {
@@ -200,7 +204,10 @@ impl Printer {
         output::line(&self.layout.row(&[
             Zoned::now().strftime("%H:%M:%S").to_string(),
             change.name.clone(),
-            format!("{}/{}", change.group, change.node),
+            match self.groups {
+                true => format!("{}/{}", change.group, change.node),
+                false => change.node.to_string(),
+            },
             format!("{}:{}", change.host, change.port),
             change.reported.name().to_string(),
             change.goal.name().to_string(),

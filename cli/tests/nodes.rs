@@ -131,7 +131,7 @@ fn a_node_from_creation_to_removal() {
     let set = ["config", "set", "timeout.guardian_timeout", "7", "--pgdata", &node];
     assert_eq!(text(&machine.run(&set)).trim(), "7");
     assert!(machine.run(&["reload", "--pgdata", &node]).status.success());
-    assert_eq!(machine.run(&["config", "set", "postgresql.port", "1", "--pgdata", &node]).status.code(), Some(1));
+    assert_eq!(machine.run(&["config", "set", "postgresql.port", "1", "--pgdata", &node]).status.code(), Some(2));
     assert!(machine.run(&["config", "check", "--pgdata", &node]).status.success());
 
     assert!(machine.run(&["stop", "--pgdata", &node]).status.success());

@@ -71,7 +71,7 @@ pub fn enable_ssl(args: &ToggleSsl) -> Result<(), CliError> {
     }
     take_up(&pgdata)?;
     if args.json.json {
-        return output::json(&config::get_all(&pgdata)?["ssl"]);
+        return output::json(&node::all_settings(&pgdata)?["ssl"]);
     }
     Ok(())
 }

@@ -20,6 +20,9 @@ pub mod simulate;
 pub mod version;
 pub mod watch;
 
+#[cfg(test)]
+mod tests;
+
 use std::future::Future;
 
 use monitor_client::{MonitorClient, NodeRow};

@@ -1,13 +1,14 @@
 //! The PostgreSQL node of this machine: everything is done by the keeper's library.
 
 use std::env;
+use std::path::Path;
 use std::time::Duration;
 
 use keeper::KeeperError;
 use keeper::commands::create::SslChoice;
 use keeper::commands::service::{RunOptions, StopHow};
 use keeper::commands::{self, config, create, drop, service};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tracing::info;
 
 use crate::args::DataDir;
@@ -121,7 +122,12 @@ pub fn reload(args: &DataDir) -> Result<(), CliError> {
 
 pub fn status(args: &StatusArgs) -> Result<(), CliError> {
     let pgdata = locate::node_dir(&args.data)?;
-    let status = commands::block_on(service::status(&pgdata))?;
+    let mut status = commands::block_on(service::status(&pgdata))?;
+    // As pg_autoctl writes them.
+    if let Some(number) = status["postgres"]["version"].as_i64() {
+        status["postgres"]["version"] = Value::from(format!("{}.{}", number / 10_000, number % 10_000));
+    }
+    status["postgres"]["postmaster"] = json!({"status": status["postgres"]["mode"]});
     if args.json.json {
         output::json(&status)?;
     }
@@ -159,7 +165,7 @@ pub fn config(verb: ConfigVerb) -> Result<(), CliError> {
         ConfigVerb::Check(args) => {
             let checked = commands::block_on(config::check(&locate::node_dir(&args.data)?))?;
             if args.json.json {
-                return output::json(&config::get_all(&checked.pgdata)?);
+                return output::json(&all_settings(&checked.pgdata)?);
             }
             info!("the configuration of node \"{}\" is sound", checked.name);
             Ok(())
@@ -168,14 +174,38 @@ pub fn config(verb: ConfigVerb) -> Result<(), CliError> {
             let pgdata = locate::node_dir(&args.data)?;
             match args.setting {
                 Some(name) => value(&name, &config::get(&pgdata, &name)?, args.json.json),
-                None => output::json(&config::get_all(&pgdata)?),
+                None => output::json(&all_settings(&pgdata)?),
             }
         }
         ConfigVerb::Set(args) => {
-            let set = config::set(&locate::node_dir(&args.data)?, &args.setting, &args.value)?;
+            // pg_autoctl calls this a matter of the configuration, and `get` one of the arguments.
+            let refused = |error: KeeperError| {
+                let mut error = CliError::from(error);
+                if error.status == Status::BadArguments {
+                    error.status = Status::BadConfiguration;
+                }
+                error
+            };
+            let pgdata = locate::node_dir(&args.data)?;
+            let set = config::set(&pgdata, &args.setting, &args.value).map_err(refused)?;
             value(&args.setting, &set, args.json.json)
         }
     }
+}
+
+/// The configuration with numbers where pg_autoctl has them.
+pub fn all_settings(pgdata: &Path) -> Result<Value, CliError> {
+    const NUMBERS: [&str; 4] = ["group", "port", "proxyport", "active"];
+    let mut all = config::get_all(pgdata)?;
+    for (section, settings) in all.as_object_mut().into_iter().flatten() {
+        for (key, value) in settings.as_object_mut().into_iter().flatten() {
+            let number = value.as_str().and_then(|text| text.parse::<i64>().ok());
+            if let Some(number) = number.filter(|_| section == "timeout" || NUMBERS.contains(&key.as_str())) {
+                *value = Value::from(number);
+            }
+        }
+    }
+    Ok(all)
 }
 
 pub fn value(name: &str, value: &str, as_json: bool) -> Result<(), CliError> {

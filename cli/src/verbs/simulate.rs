@@ -1,11 +1,9 @@
 //! `pgquorum simulate`: the rules play on from the live state, with the dead that were asked for. The
 //! monitors are only read.
 
-use std::collections::BTreeSet;
-
-use failover::explain;
-use failover::Event;
 use failover::simulation::Cluster;
+use failover::{Event, Rejection, Snapshot, queries};
+use monitor_client::ReplicaRow;
 use serde_json::{Value, json};
 
 use crate::args::play::Simulate;
@@ -25,10 +23,41 @@ pub fn run(args: &Simulate) -> Result<(), CliError> {
         let group = perform::one_group(&operator.client, &operator.formation, operator.group(args.group.group)).await?;
         let snapshot = facts::fetch(&operator, group).await?;
         let replicas = operator.client.replicas().await?.unwrap_or_default();
-        let mut cluster = Cluster::of(&snapshot);
+        let story = Story::of(&args.kill, &snapshot, &replicas)?;
+        match args.json.json {
+            true => output::json(&story.json(&operator.formation, group)),
+            false => output::line(&story.text()),
+        }
+    })
+}
+
+fn unknown(name: &str, snapshot: &Snapshot, replicas: &[ReplicaRow]) -> CliError {
+    let mut names: Vec<&str> = snapshot.state.nodes.values().map(|node| node.name.as_str()).collect();
+    names.extend(replicas.iter().map(|replica| replica.name.as_str()));
+    CliError::new(Status::BadArguments, format!("\"{name}\" is neither a node of the group nor a monitor"))
+        .hint(format!("--kill takes {}", names.join(", ")))
+}
+
+/// What would follow.
+struct Story<'a> {
+    kill: &'a [String],
+    /// Monitors that would be left, of how many.
+    left: usize,
+    of: usize,
+    majority: bool,
+    leader_dies: bool,
+    /// Everything that would happen, with the seconds since the deaths.
+    rows: Vec<(f64, Event)>,
+    cluster: Cluster,
+    refused: Option<Rejection>,
+}
+
+impl<'a> Story<'a> {
+    fn of(kill: &'a [String], snapshot: &Snapshot, replicas: &[ReplicaRow]) -> Result<Story<'a>, CliError> {
+        let mut cluster = Cluster::of(snapshot);
         let mut dead_monitors = Vec::new();
         let mut leader_dies = false;
-        for name in &args.kill {
+        for name in kill {
             let node = snapshot.state.nodes.values().find(|node| node.name == *name);
             let replica = replicas.iter().find(|replica| replica.name == *name);
             match (node, replica) {
@@ -43,7 +72,7 @@ pub fn run(args: &Simulate) -> Result<(), CliError> {
                         format!("\"{name}\" is the name of a node and of a monitor"),
                     ));
                 }
-                (None, None) => return Err(unknown(name, &snapshot, &replicas)),
+                (None, None) => return Err(unknown(name, snapshot, replicas)),
             }
         }
         let down = replicas.iter().filter(|r| r.role == "unreachable" && !dead_monitors.contains(&r.name)).count();
@@ -60,59 +89,30 @@ pub fn run(args: &Simulate) -> Result<(), CliError> {
             }
             refused = cluster.play(|seconds, event| rows.push((begun + seconds, event.clone()))).err();
         }
-        let story = Story { formation: &operator.formation, group, left, of: replicas.len(), majority, leader_dies };
-        match args.json.json {
-            true => output::json(&story.json(args, &rows, &cluster, refused.as_ref())),
-            false => story.tell(args, &rows, &cluster, refused.as_ref()),
-        }
-    })
-}
+        Ok(Story { kill, left, of: replicas.len(), majority, leader_dies, rows, cluster, refused })
+    }
 
-fn unknown(name: &str, snapshot: &failover::Snapshot, replicas: &[monitor_client::ReplicaRow]) -> CliError {
-    let mut names: Vec<&str> = snapshot.state.nodes.values().map(|node| node.name.as_str()).collect();
-    names.extend(replicas.iter().map(|replica| replica.name.as_str()));
-    CliError::new(Status::BadArguments, format!("\"{name}\" is neither a node of the group nor a monitor"))
-        .hint(format!("--kill takes {}", names.join(", ")))
-}
-
-struct Story<'a> {
-    formation: &'a str,
-    group: i32,
-    left: usize,
-    of: usize,
-    majority: bool,
-    leader_dies: bool,
-}
-
-impl Story<'_> {
-    fn tell(
-        &self,
-        args: &Simulate,
-        rows: &[(f64, Event)],
-        cluster: &Cluster,
-        refused: Option<&failover::Rejection>,
-    ) -> Result<(), CliError> {
-        let who = args.kill.join(" and ");
-        output::line(&format!(
-            "If {who} died now, as by kill -9 (nothing is touched):\n"
-        ))?;
+    fn text(&self) -> String {
+        let mut lines =
+            vec![format!("If {} died now, as by kill -9 (nothing is touched):", self.kill.join(" and ")), String::new()];
         if !self.majority {
-            return output::line(&format!(
-                "Nothing: {} of {} monitors are no majority, so that nobody decides. A primary\n\
-                 that is alive goes on, and so do its writes. Nothing fails over until {} monitors\n\
-                 run.",
+            wrap(&mut lines, "", &format!(
+                "Nothing: {} of {} monitors are no majority, so that nobody decides. A primary that is alive goes on, \
+                 and so do its writes. Nothing fails over until {} monitors run.",
                 self.left,
                 self.of,
                 self.of / 2 + 1
             ));
+            return lines.join("\n");
         }
         if self.leader_dies {
-            output::line(&format!("Another monitor leads after about {ELECTION_SECONDS} s.\n"))?;
+            lines.extend([format!("Another monitor leads after about {ELECTION_SECONDS} s."), String::new()]);
         }
         // Decisions; not that a node has done what it was told.
-        let decisions: Vec<Vec<String>> = rows.iter().filter(|(_, event)| event.event.rule_pos.is_some()).map(row).collect();
+        let decisions: Vec<Vec<String>> =
+            self.rows.iter().filter(|(_, event)| event.event.rule_pos.is_some()).map(row).collect();
         match decisions.is_empty() {
-            true => output::line("The monitors would decide nothing.\n")?,
+            true => lines.extend(["The monitors would decide nothing.".to_string(), String::new()]),
             false => {
                 let columns = [
                     Column::right("Time", 7),
@@ -121,55 +121,56 @@ impl Story<'_> {
                     Column::right("Current State", 0),
                     Column::right("Assigned State", 0),
                 ];
-                output::line(&render(&columns, &decisions))?;
+                lines.push(render(&columns, &decisions));
             }
         }
-        if let Some(refused) = refused {
-            output::line(&format!("The play ends there: {}", refused.message))?;
+        if let Some(refused) = &self.refused {
+            wrap(&mut lines, "", &format!("The play ends there: {}", refused.message));
         }
-        let mut ends: Vec<String> = cluster.state.nodes.values().map(|node| {
-            let dead = cluster.keepers.get(&node.id).is_some_and(|keeper| !keeper.up);
+        let ends = self.cluster.state.nodes.values().map(|node| {
+            let dead = self.cluster.keepers.get(&node.id).is_some_and(|keeper| !keeper.up);
             format!("\"{}\" is {}{}", node.name, if dead { "dead, assigned " } else { "" }, node.goal)
-        }).collect();
+        });
+        let mut ends: Vec<String> = ends.collect();
         ends.sort();
-        let mut lines = Vec::new();
         wrap(&mut lines, "", &format!("In the end: {}.", ends.join(", ")));
-        output::line(&lines.join("\n"))?;
-        match (self.writes_resume(rows), self.writable(cluster)) {
-            (Some(seconds), _) => output::line(&format!("Writes would resume after about {seconds:.0} s.")),
-            (None, true) => output::line("Writes would go on."),
+        match (self.writes_resume(), self.writable()) {
+            (Some(seconds), _) => lines.push(format!("Writes would resume after about {seconds:.0} s.")),
+            (None, true) => lines.push("Writes would go on.".to_string()),
             (None, false) => {
-                let mut lines = vec!["Writes would not resume by themselves.".to_string()];
-                for message in missing(cluster) {
+                lines.push("Writes would not resume by themselves.".to_string());
+                for message in self.missing() {
                     wrap(&mut lines, "  ", &message);
                 }
-                output::line(&lines.join("\n"))
             }
         }
+        lines.join("\n")
+    }
+
+    /// What stands in the way, in the words of the rules.
+    fn missing(&self) -> Vec<String> {
+        let Some(node) = self.cluster.state.nodes.values().next() else { return Vec::new() };
+        let cluster = &self.cluster;
+        queries::data_loss_statement(&cluster.state, &cluster.observations, cluster.now, &node.formation, node.group)
     }
 
     /// When a node first was told to take writes, in this play.
-    fn writes_resume(&self, rows: &[(f64, Event)]) -> Option<f64> {
+    fn writes_resume(&self) -> Option<f64> {
+        let rows = &self.rows;
         rows.iter().find(|(_, event)| event.event.reported.is_writable() && !was_writable(rows, event)).map(|(at, _)| *at)
     }
 
-    fn writable(&self, cluster: &Cluster) -> bool {
-        cluster.keepers.values().any(|keeper| keeper.up && keeper.running && keeper.state.is_writable())
+    fn writable(&self) -> bool {
+        self.cluster.keepers.values().any(|keeper| keeper.up && keeper.running && keeper.state.is_writable())
     }
 
-    fn json(
-        &self,
-        args: &Simulate,
-        rows: &[(f64, Event)],
-        cluster: &Cluster,
-        refused: Option<&failover::Rejection>,
-    ) -> Value {
+    fn json(&self, formation: &str, group: i32) -> Value {
         json!({
-            "formation": self.formation,
-            "group": self.group,
-            "kill": args.kill,
+            "formation": formation,
+            "group": group,
+            "kill": self.kill,
             "majority": self.majority,
-            "events": rows.iter().map(|(at, event)| json!({
+            "events": self.rows.iter().map(|(at, event)| json!({
                 "seconds": (at * 10.0).round() / 10.0,
                 "rule": event.event.rule_pos,
                 "nodename": event.event.name,
@@ -177,23 +178,18 @@ impl Story<'_> {
                 "assigned_state": event.event.goal.name(),
                 "description": event.event.description,
             })).collect::<Vec<_>>(),
-            "refused": refused.map(|refused| refused.message.clone()),
-            "end": cluster.state.nodes.values().map(|node| json!({
+            "refused": self.refused.as_ref().map(|refused| refused.message.clone()),
+            "end": self.cluster.state.nodes.values().map(|node| json!({
                 "nodename": node.name,
-                "alive": cluster.keepers.get(&node.id).is_some_and(|keeper| keeper.up),
+                "alive": self.cluster.keepers.get(&node.id).is_some_and(|keeper| keeper.up),
                 "reported_state": node.reported.name(),
                 "assigned_state": node.goal.name(),
             })).collect::<Vec<_>>(),
-            "writable": self.majority && self.writable(cluster),
-            "writes_resume_seconds": self.writes_resume(rows),
+            "stands_in_the_way": if self.majority && !self.writable() { self.missing() } else { Vec::new() },
+            "writable": self.majority && self.writable(),
+            "writes_resume_seconds": self.writes_resume(),
         })
     }
-}
-
-/// What the rules would say to the next reports of those who are left: whom they wait for, and why.
-fn missing(cluster: &Cluster) -> BTreeSet<String> {
-    let alive = cluster.keepers.iter().filter(|(_, keeper)| keeper.up).map(|(id, _)| *id);
-    alive.flat_map(|id| explain::next(&cluster.state, &cluster.observations, id, cluster.now).messages).collect()
 }
 
 /// Was this node writable when the play began? Then its first event as such is no resumption.
@@ -211,4 +207,33 @@ fn row((seconds, event): &(f64, Event)) -> Vec<String> {
         event.reported.to_string(),
         event.goal.to_string(),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verbs::tests::{golden, replicas, settled};
+
+    fn killed(names: &[&str]) -> String {
+        let kill: Vec<String> = names.iter().map(|name| name.to_string()).collect();
+        let snapshot = settled();
+        Story::of(&kill, &snapshot, &replicas()).map_or_else(|error| error.text().to_string(), |story| story.text())
+    }
+
+    #[test]
+    fn stories_of_deaths() {
+        golden("simulate_primary.txt", &killed(&["node1"]));
+        golden("simulate_standby.txt", &killed(&["node3"]));
+        golden("simulate_primary_and_leader.txt", &killed(&["node1", "m1"]));
+        golden("simulate_too_many_nodes.txt", &killed(&["node1", "node2"]));
+        golden("simulate_too_many_monitors.txt", &killed(&["m1", "m2", "node1"]));
+        golden("simulate_unknown.txt", &killed(&["node9"]));
+    }
+
+    #[test]
+    fn a_story_as_json() {
+        let (kill, snapshot) = (["node1".to_string()], settled());
+        let story = Story::of(&kill, &snapshot, &replicas()).map(|story| story.json("default", 0));
+        golden("simulate_primary.json", &format!("{:#}", story.unwrap_or_default()));
+    }
 }

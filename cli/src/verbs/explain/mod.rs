@@ -4,7 +4,7 @@
 mod event;
 
 use failover::explain::{Considered, Next, explain, health, next};
-use failover::{Node, Snapshot};
+use failover::{Health, Node, Snapshot, queries};
 use serde_json::{Value, json};
 
 use crate::args::play::Explain;
@@ -89,12 +89,24 @@ fn as_json(snapshot: &Snapshot, formation: &str, group: i32, nodes: &[&Node]) ->
             },
         })
     };
-    json!({"formation": formation, "group": group, "nodes": nodes.iter().map(one).collect::<Vec<_>>()})
+    json!({
+        "formation": formation,
+        "group": group,
+        "stands_in_the_way": stands_in_the_way(snapshot, formation, group),
+        "nodes": nodes.iter().map(one).collect::<Vec<_>>(),
+    })
 }
 
 fn as_text(snapshot: &Snapshot, formation: &str, group: i32, nodes: &[&Node], all: bool) -> String {
     let mut lines = vec![format!("Formation \"{formation}\", group {group}")];
     wrap(&mut lines, "", &format!("{}.", verdict(snapshot)));
+    let missing = stands_in_the_way(snapshot, formation, group);
+    if !missing.is_empty() {
+        lines.extend([String::new(), "In the way of a failover that surely loses nothing:".to_string()]);
+    }
+    for text in &missing {
+        wrap(&mut lines, "  ", &format!("- {text}"));
+    }
     for node in nodes {
         let about = explained(snapshot, node);
         lines.push(String::new());
@@ -110,6 +122,15 @@ fn as_text(snapshot: &Snapshot, formation: &str, group: i32, nodes: &[&Node], al
     lines.join("\n")
 }
 
+/// Why a primary that does not answer is not replaced; nothing while there is one that does.
+fn stands_in_the_way(snapshot: &Snapshot, formation: &str, group: i32) -> Vec<String> {
+    let answers = |node: &Node| node.reported.is_writable() && node.goal.is_writable() && node.health != Health::Bad;
+    if snapshot.state.nodes.values().any(|node| answers(node)) {
+        return Vec::new();
+    }
+    queries::data_loss_statement(&snapshot.state, &snapshot.observations(), snapshot.now, formation, group)
+}
+
 /// In one line: is anything going on?
 fn verdict(snapshot: &Snapshot) -> String {
     let nodes: Vec<&Node> = snapshot.state.nodes.values().map(|node| &**node).collect();
@@ -117,6 +138,9 @@ fn verdict(snapshot: &Snapshot) -> String {
         nodes.iter().filter(|node| node.reported != node.goal).map(|node| node.name.as_str()).collect();
     let primary = nodes.iter().find(|node| node.reported.is_writable() && node.goal.is_writable());
     match (primary, moving.as_slice()) {
+        (Some(primary), []) if primary.health == Health::Bad => {
+            format!("The primary \"{}\" does not answer, and no node is on the move", primary.name)
+        }
         (Some(primary), []) => format!("\"{}\" takes the writes, every node is where it is meant to be", primary.name),
         (Some(primary), moving) => format!("\"{}\" takes the writes; on the move: {}", primary.name, moving.join(", ")),
         (None, []) => "Nobody takes writes, and no node is on the move".to_string(),
@@ -193,6 +217,26 @@ pub fn wrap(lines: &mut Vec<String>, indent: &str, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::verbs::tests::{golden, settled};
+
+    #[test]
+    fn a_settled_group_and_one_that_is_stuck() {
+        let mut snapshot = settled();
+        let tell = |snapshot: &Snapshot| {
+            let nodes: Vec<&Node> = snapshot.state.nodes.values().map(|node| &**node).collect();
+            (as_text(snapshot, "default", 0, &nodes, false), as_json(snapshot, "default", 0, &nodes))
+        };
+        let (text, json) = tell(&snapshot);
+        golden("explain_settled.txt", &text);
+        golden("explain_settled.json", &format!("{json:#}"));
+        // The primary is gone, and with it a standby that a quorum needs.
+        for id in [1, 2] {
+            let node = snapshot.state.nodes.get_mut(&id).map(std::sync::Arc::make_mut);
+            node.map(|node| node.health = Health::Bad);
+            snapshot.observations.retain(|(seen, _)| *seen != id);
+        }
+        golden("explain_stuck.txt", &tell(&snapshot).0);
+    }
 
     #[test]
     fn lines_end_before_the_edge() {

@@ -1,6 +1,6 @@
 //! What a node of this machine has in its files.
 
-use keeper::commands::{self, config, show as node};
+use keeper::commands::{self, show as node};
 use serde_json::{Value, json};
 
 use super::state;
@@ -9,6 +9,7 @@ use crate::exit::{CliError, Status};
 use crate::locate;
 use crate::output;
 use crate::table::{Column, render};
+use crate::verbs::node::all_settings;
 
 pub fn show(args: &ShowFile) -> Result<(), CliError> {
     let pgdata = locate::data_dir(&args.data)?;
@@ -22,13 +23,16 @@ pub fn show(args: &ShowFile) -> Result<(), CliError> {
         None => {
             let rows: Vec<Vec<String>> =
                 files.iter().map(|(label, path)| vec![label.to_string(), path.clone()]).collect();
-            output::line(&render(&[Column::right("File", 6), Column::left("Path")], &rows))
+            output::line(&render(&[Column::right("File", 7), Column::text("Path", 15)], &rows))
         }
         Some(at) if !args.contents => output::line(&files[at].1),
         Some(1) => {
             let state = node::state(&pgdata)?;
             if args.json.json {
-                return output::json(&node::state_json(&state));
+                let mut json = node::state_json(&state);
+                json["last_monitor_contact"] = Value::from(moment(state.last_monitor_contact));
+                json["last_secondary_contact"] = Value::from(moment(state.last_secondary_contact));
+                return output::json(&json);
             }
             output::line(&format!(
                 "Current Role:             {}\nAssigned Role:            {}\nNode Id:                  {}\n\
@@ -41,13 +45,21 @@ pub fn show(args: &ShowFile) -> Result<(), CliError> {
                 state.epoch,
                 state.system_identifier,
                 state.pg_version,
-                state.last_monitor_contact,
-                state.last_secondary_contact
+                moment(state.last_monitor_contact),
+                moment(state.last_secondary_contact)
             ))
         }
-        Some(0) if args.json.json => output::json(&config::get_all(&pgdata)?),
+        Some(0) if args.json.json => output::json(&all_settings(&pgdata)?),
         Some(at) => output::line(node::contents(&files[at].1)?.trim_end()),
     }
+}
+
+/// Unix seconds as pg_autoctl writes them: local time, `0` for never.
+fn moment(seconds: i64) -> String {
+    let time = jiff::Timestamp::from_second(seconds).ok().filter(|_| seconds != 0);
+    time.map_or_else(|| "0".to_string(), |time| {
+        time.to_zoned(jiff::tz::TimeZone::system()).strftime("%a %b %e %H:%M:%S %Y").to_string()
+    })
 }
 
 /// `show state --local`: what this machine knows without asking anybody.

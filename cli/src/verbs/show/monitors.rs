@@ -88,3 +88,18 @@ fn unreachable_table(error: &ConnectError) -> String {
     render(&columns, &rows)
 }
 
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verbs::tests::{golden, replicas};
+
+    #[test]
+    fn the_replicas() {
+        let mut replicas = replicas();
+        golden("monitors.txt", &replica_table(&replicas));
+        replicas[2].role = "unreachable".to_string();
+        (replicas[2].applied_index, replicas[2].lag, replicas[2].version) = (None, None, None);
+        golden("monitors_one_away.txt", &replica_table(&replicas));
+        golden("monitors_one_away.json", &format!("{:#}", Value::Array(replicas.iter().map(replica_json).collect())));
+    }
+}
