@@ -83,6 +83,11 @@ const FROZEN: Duration = Duration::from_millis(500);
 
 /// Lets `case` happen to a group at rest and waits until it is at rest again.
 pub fn run(group: &mut Group<'_>, case: Case) -> Result<Run> {
+    run_amid(group, case, &|| {})
+}
+
+/// The same, with `trouble` for the monitors that begins in the same instant and must not wait.
+pub fn run_amid(group: &mut Group<'_>, case: Case, trouble: &dyn Fn()) -> Result<Run> {
     let primary = group.settle()?;
     let node = group.nodes.get(primary).context("no primary")?;
     let (port, uri) = (node.port, node.uri());
@@ -91,6 +96,7 @@ pub fn run(group: &mut Group<'_>, case: Case) -> Result<Run> {
     let mut straggler = Straggler::start(&uri, writer.table());
     std::thread::sleep(BEFORE);
     let failed = Instant::now();
+    trouble();
     let mut frozen = Vec::new();
     match case {
         Case::Switchover => group.switchover()?,

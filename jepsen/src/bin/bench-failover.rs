@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use clap::Parser;
-use jepsen::bench::failover::{Case, Run, run};
+use jepsen::bench::failover::{Case, Run, run_amid};
 use jepsen::bench::table::Table;
 use jepsen::bench::{fleet, runtime};
-use jepsen::{Context, Group, Lab, Monitors, Result};
+use jepsen::run::STALE;
+use jepsen::{Context, Group, Lab, Monitors, Result, ensure, sql};
 
 #[derive(Parser)]
 #[command(about = "Measures failures of a group: write outage, lost rows, stale reads")]
@@ -23,6 +24,9 @@ struct Args {
     /// Simulated groups of two registered beside it, reporting once a second.
     #[arg(long, default_value_t = 0)]
     groups: usize,
+    /// As many of the simulated groups are failed over in the very moment of each failure.
+    #[arg(long, default_value_t = 0)]
+    storm: usize,
 }
 
 fn main() -> std::process::ExitCode {
@@ -44,6 +48,7 @@ fn measure(args: &Args) -> Result<()> {
     if cases.is_empty() {
         cases.extend(Case::ALL);
     }
+    ensure!(args.storm <= args.groups, "--storm takes some of the --groups");
     let lab = Lab::new("failover")?;
     let mut group = Group::start(&lab, args.nodes)?;
     let others = (args.groups > 0).then(|| Others::start(&lab, &group, args.groups)).transpose()?;
@@ -62,19 +67,46 @@ fn measure(args: &Args) -> Result<()> {
     for case in cases {
         let mut runs = Vec::new();
         for i in 0..args.runs {
-            let one = run(&mut group, case).context(format!("{}, run {}", case.title(), i + 1))?;
+            let uri = group.monitors.uri_all();
+            let one = run_amid(&mut group, case, &|| storm(&uri, args.storm)).context(format!("{}, run {}", case.title(), i + 1))?;
             eprintln!("{} {}: {:.3} s; {}; {:?}", case.name(), i + 1, one.outage.as_secs_f64(), one.report, one.old_primary);
             runs.push(one);
         }
         table.row(row(case, &runs));
     }
-    table.print(&format!(
-        "Write outage of a group of {} nodes, a row every 10 ms{}",
-        args.nodes,
-        if args.groups > 0 { format!(", {} simulated groups beside it", args.groups) } else { String::new() }
-    ));
+    let beside = match (args.groups, args.storm) {
+        (0, _) => String::new(),
+        (groups, 0) => format!(", {groups} simulated groups beside it"),
+        (groups, storm) => format!(", {groups} simulated groups beside it, {storm} of which fail over at the same time"),
+    };
+    table.print(&format!("Write outage of a group of {} nodes, a row every 10 ms{beside}", args.nodes));
+    println!(
+        "\nStale reads are documented to end {:.1} s after the new primary's first acknowledgement; a frozen node may give \
+         one old answer when it is resumed. Load of the machine during the last minutes: {}",
+        STALE.as_secs_f64(),
+        load()
+    );
     drop(others);
     Ok(())
+}
+
+/// Begins failovers of simulated groups, and does not wait for them.
+fn storm(uri: &str, groups: usize) {
+    for hand in 0..groups.min(8) {
+        let uri = uri.to_owned();
+        std::thread::spawn(move || {
+            for group in (hand..groups).step_by(8) {
+                // One that is still busy with the last storm refuses.
+                _ = sql::query(&uri, &format!("SELECT pgautofailover.perform_failover('other{group}', 0)"));
+            }
+        });
+    }
+}
+
+/// What /proc/loadavg says: 1, 5 and 15 minutes.
+fn load() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
 }
 
 fn row(case: Case, runs: &[Run]) -> Vec<String> {

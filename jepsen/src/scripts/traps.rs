@@ -37,13 +37,22 @@ pub const ALL: &[Script] = &[
     trap("cancelled-waits", "commits that wait on a cut-off primary are cancelled there", &[Kind::Halves], cancelled_waits, "notice-ignored", WRITES),
 ];
 
+/// One standby hears late from the monitors, and is no candidate: without a seal it would go on
+/// acknowledging what the old primary writes while the other one is promoted.
 fn unwatched(nemesis: &mut Nemesis, _: &Bench) -> Result<()> {
-    for _ in 0..2 {
-        let cast = Cast::of(nemesis)?;
-        nemesis.cut(&[&cast.primary], &cast.monitors())?;
-        nemesis.sleep(seconds(9))?;
-        nemesis.heal_all()?;
+    let cast = Cast::of(nemesis)?;
+    let late = *cast.standbys().first().context("no standby")?;
+    let uri = cast.system.monitor_uri(&cast.leader).context("monitors speak SQL")?;
+    sql::query(&uri, &format!("SELECT pgautofailover.set_node_candidate_priority('default', '{late}', 0)"))?;
+    nemesis.sleep(seconds(2))?;
+    for monitor in cast.monitors() {
+        cast.network().add(monitor, late, Effect { delay: LATE, ..Effect::default() })?;
     }
+    nemesis.sleep(seconds(2))?;
+    nemesis.cut(&[&cast.primary], &cast.monitors())?;
+    nemesis.sleep(seconds(10))?;
+    nemesis.heal_all()?;
+    cast.network().heal();
     Ok(())
 }
 
