@@ -49,7 +49,7 @@ pub fn measure(which: Which, tempo: Tempo, runs: usize, out: &Path) -> Result<Fo
         length: Duration::from_secs(5),
         recovery: WHOLE,
         stale: if which == Which::Pgquorum { STALE } else { STALE_OF_OTHERS },
-        workloads: Workloads { transactions: false, monitors: false },
+        workloads: Workloads { transactions: false, monitors: false, hurry: false },
         ignore_notices: false,
     };
     let lab = Lab::new("compare")?;
@@ -99,7 +99,7 @@ fn found(which: Which, outcome: &Outcome) -> Found {
         let mut outages = Vec::new();
         for (i, fault) in faults.iter().enumerate().filter(|(_, fault)| fault.kind == kind.name()) {
             let next = faults.get(i + 1).map_or(u64::MAX, |next| next.from);
-            let gaps = outcome.outages.iter().filter(|(from, until)| *until > fault.from && *from < next);
+            let gaps = outcome.outages.iter().filter(|(_, until)| *until > fault.from && *until <= next);
             outages.push(gaps.map(|(from, until)| until - from).max().unwrap_or(0) as f64 / 1e9);
         }
         outages.sort_by(f64::total_cmp);
@@ -119,13 +119,13 @@ fn found(which: Which, outcome: &Outcome) -> Found {
 
 fn spread(outages: &[f64]) -> String {
     let at = |i: usize| outages.get(i).map_or("-".to_owned(), |s| format!("{s:.1}"));
-    format!("{} / {} / {}", at(0), at(outages.len() / 2), at(outages.len().saturating_sub(1)))
+    format!("{} / {} / {} ({})", at(0), at(outages.len() / 2), at(outages.len().saturating_sub(1)), outages.len())
 }
 
 /// One line per system.
 pub fn table(all: &[Found]) -> Table {
     let mut head = vec!["system".to_owned()];
-    head.extend(KINDS.iter().map(|kind| format!("{}: s without writes (min / median / max)", kind.name())));
+    head.extend(KINDS.iter().map(|kind| format!("{}: s without writes (min / median / max, runs)", kind.name())));
     for title in ["acknowledged rows", "of these lost", "acknowledged by a deposed primary", "CPU at rest", "violations"] {
         head.push(title.to_owned());
     }
@@ -205,7 +205,7 @@ mod tests {
         assert_eq!(of(Kind::Switchover), Some(vec![1.0]));
         assert_eq!(of(Kind::KillPrimary), Some(vec![7.0]));
         assert_eq!(of(Kind::PausePrimary), Some(Vec::new()));
-        assert_eq!(spread(&[1.0, 2.0, 7.0]), "1.0 / 2.0 / 7.0");
+        assert_eq!(spread(&[1.0, 2.0, 7.0]), "1.0 / 2.0 / 7.0 (3)");
         assert!(picture(&[found]).contains("kill-primary, pgquorum"));
     }
 }

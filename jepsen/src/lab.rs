@@ -138,7 +138,7 @@ impl Lab {
             .env(MARKER, &self.dir)
             .current_dir(&self.dir)
             .process_group(0);
-        for name in ["RUST_LOG", "PGQUORUM_LOG", "RUST_BACKTRACE"] {
+        for name in ["RUST_LOG", "PGQUORUM_LOG", "RUST_BACKTRACE", "PGQUORUM_MUTANT"] {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
             }

@@ -29,7 +29,7 @@ fn smoke(lab: &Lab) -> Result<()> {
         length,
         recovery: Duration::from_secs(60),
         stale: STALE,
-        workloads: Workloads { transactions: true, monitors: true },
+        workloads: Workloads { transactions: true, monitors: true, hurry: false },
         ignore_notices: false,
     };
     let missing = SMOKE.iter().find(|kind| !plan.schedule.iter().any(|entry| entry.kind == **kind));

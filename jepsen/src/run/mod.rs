@@ -45,6 +45,8 @@ pub struct Plan {
 pub struct Workloads {
     pub transactions: bool,
     pub monitors: bool,
+    /// Clients of the monitors work as fast as they can: more entries than an idle log has.
+    pub hurry: bool,
 }
 
 /// What came of it.
@@ -248,16 +250,17 @@ fn start_clients(
         let uri = system.monitor_uri(&leader).context("monitors speak no SQL")?;
         registers = monitors::make_registers(&uri)?;
         let values = monitors::Values::new();
+        let (register, event) = if plan.workloads.hurry { (5, 10) } else { (80, 400) };
         for (turn, (monitor, uri)) in all.iter().cloned().enumerate() {
             let turn = turn as i64;
             for i in 0..2 {
                 let (monitor, uri, values) = (monitor.clone(), uri.clone(), values.clone());
                 let seed = seed ^ (300 + 10 * turn as u64 + i);
-                load.spawn(|bench| monitors::registers(bench, monitor, uri, 80, seed, values));
+                load.spawn(|bench| monitors::registers(bench, monitor, uri, register, seed, values));
             }
             let (name, at) = (monitor.clone(), uri.clone());
             let of = all.len() as i64;
-            load.spawn(move |bench| monitors::events(bench, name, at, 400, turn, of));
+            load.spawn(move |bench| monitors::events(bench, name, at, event, turn, of));
             load.spawn(|bench| monitors::sample(bench, monitor, uri, 200));
         }
     }

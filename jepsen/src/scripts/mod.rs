@@ -29,6 +29,8 @@ pub struct Script {
     /// Kinds of faults in it: what must be prepared, and must have taken effect.
     pub kinds: &'static [Kind],
     pub stale: Duration,
+    /// The monitors' clients hurry.
+    pub hurry: bool,
     pub trap: Option<Trap>,
     body: fn(&mut Nemesis, &Bench) -> Result<()>,
 }
@@ -66,7 +68,7 @@ impl Script {
             length: Duration::from_secs(5),
             recovery: Duration::from_secs(60),
             stale: self.stale,
-            workloads: Workloads { transactions: true, monitors: true },
+            workloads: Workloads { transactions: true, monitors: true, hurry: self.hurry },
             ignore_notices,
         };
         plan.which.requirements()?;
@@ -85,7 +87,7 @@ const fn story(
     kinds: &'static [Kind],
     body: fn(&mut Nemesis, &Bench) -> Result<()>,
 ) -> Script {
-    Script { name, summary, kinds, stale: STALE, trap: None, body }
+    Script { name, summary, kinds, stale: STALE, hurry: false, trap: None, body }
 }
 
 /// Who is who at this moment, the group being at rest.

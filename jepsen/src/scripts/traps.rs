@@ -21,19 +21,25 @@ const fn trap(
     mutant: &'static str,
     finders: &'static [&'static str],
 ) -> Script {
-    Script { name, summary, kinds, stale: STALE, trap: Some(Trap { mutant, finders }), body }
+    Script { name, summary, kinds, stale: STALE, hurry: false, trap: Some(Trap { mutant, finders }), body }
 }
 
 pub const ALL: &[Script] = &[
     trap("unwatched", "the primary is cut off from the monitors, not from its standbys", &[Kind::Halves], unwatched, "seal-skipped", WRITES),
     trap("one-follows", "the primary is cut off from monitors and one standby; the other one goes with it", &[Kind::Halves], one_follows, "n-k", WRITES),
-    trap("alone", "the primary is cut off from everybody but the clients", &[Kind::Halves], alone, "sync-dropped", WRITES),
-    trap("power-of-all", "all monitors lose power in the same instant, three times", &[Kind::PowerMonitors], power_of_all, "no-sync", MONITORS),
+    trap("alone", "the primary is cut off from its standbys, then from everybody but the clients", &[Kind::Halves], alone, "sync-dropped", WRITES),
+    Script {
+        hurry: true,
+        ..trap("power-of-all", "all monitors lose power in the same instant, three times", &[Kind::PowerMonitors], power_of_all, "no-sync", MONITORS)
+    },
     Script {
         stale: Duration::from_millis(60),
         ..trap("late-answers", "answers to the primary are late, then it is cut off; leases are long", &[Kind::Halves], late_answers, "lease-from-receipt", &["stale reads"])
     },
-    trap("old-followers", "one monitor after the other is cut off from the others, not from clients", &[Kind::Halves], old_followers, "local-reads", &["registers"]),
+    Script {
+        hurry: true,
+        ..trap("old-followers", "what the leading monitor sends comes late", &[Kind::SlowNetwork], old_followers, "local-reads", &["registers"])
+    },
     trap("cancelled-waits", "commits that wait on a cut-off primary are cancelled there", &[Kind::Halves], cancelled_waits, "notice-ignored", WRITES),
 ];
 
@@ -46,7 +52,8 @@ fn unwatched(nemesis: &mut Nemesis, _: &Bench) -> Result<()> {
     sql::query(&uri, &format!("SELECT pgautofailover.set_node_candidate_priority('default', '{late}', 0)"))?;
     nemesis.sleep(seconds(2))?;
     for monitor in cast.monitors() {
-        cast.network().add(monitor, late, Effect { delay: LATE, ..Effect::default() })?;
+        // Less than what the monitors' health checks wait for an answer.
+        cast.network().add(monitor, late, Effect { delay: LATE / 2, ..Effect::default() })?;
     }
     nemesis.sleep(seconds(2))?;
     nemesis.cut(&[&cast.primary], &cast.monitors())?;
@@ -56,8 +63,12 @@ fn unwatched(nemesis: &mut Nemesis, _: &Bench) -> Result<()> {
     Ok(())
 }
 
+/// With number_sync_standbys 0 one candidate is enough for an election: only the seals stand in its way.
 fn one_follows(nemesis: &mut Nemesis, _: &Bench) -> Result<()> {
     let cast = Cast::of(nemesis)?;
+    let uri = cast.system.monitor_uri(&cast.leader).context("monitors speak SQL")?;
+    sql::query(&uri, "SELECT pgautofailover.set_formation_number_sync_standbys('default', 0)")?;
+    nemesis.sleep(seconds(3))?;
     let faithful = *cast.standbys().first().context("no standby")?;
     let pair = [cast.primary.as_str(), faithful];
     nemesis.cut(&pair, &cast.without(&pair))?;
@@ -65,10 +76,14 @@ fn one_follows(nemesis: &mut Nemesis, _: &Bench) -> Result<()> {
     nemesis.heal_all()
 }
 
+/// First without its standbys, for longer than its walsenders wait (5 s); then without the monitors. Cut off
+/// from both at once it would stop itself before it could make the mistake.
 fn alone(nemesis: &mut Nemesis, _: &Bench) -> Result<()> {
     let cast = Cast::of(nemesis)?;
-    nemesis.cut(&[&cast.primary], &cast.without(&[&cast.primary]))?;
+    nemesis.cut(&[&cast.primary], &cast.standbys())?;
     nemesis.sleep(seconds(10))?;
+    nemesis.cut(&[&cast.primary], &cast.monitors())?;
+    nemesis.sleep(seconds(8))?;
     nemesis.heal_all()
 }
 
@@ -105,15 +120,17 @@ fn late_answers(nemesis: &mut Nemesis, _: &Bench) -> Result<()> {
     Ok(())
 }
 
+/// What the leader sends arrives late, and so does the news of what is committed.
 fn old_followers(nemesis: &mut Nemesis, _: &Bench) -> Result<()> {
     let cast = Cast::of(nemesis)?;
-    for monitor in cast.monitors() {
-        nemesis.cut(&[monitor], &cast.without(&[monitor]))?;
-        nemesis.sleep(seconds(4))?;
-        nemesis.heal_all()?;
-        nemesis.sleep(seconds(2))?;
+    for follower in cast.followers() {
+        nemesis.note(Kind::SlowNetwork, follower);
+        let slow = Effect { delay: Duration::from_millis(120), ..Effect::default() };
+        let rule = cast.network().add(&cast.leader, follower, slow)?;
+        nemesis.sleep(seconds(5))?;
+        cast.network().remove(rule);
     }
-    Ok(())
+    nemesis.heal_all()
 }
 
 fn cancelled_waits(nemesis: &mut Nemesis, _: &Bench) -> Result<()> {

@@ -140,7 +140,7 @@ fn plan(args: &RunArgs, seed: u64) -> Result<Plan> {
         length,
         recovery: Duration::from_secs(90),
         stale: if which == Which::Pgquorum { run::STALE } else { run::STALE_OF_OTHERS },
-        workloads: Workloads { transactions: true, monitors: which == Which::Pgquorum },
+        workloads: Workloads { transactions: true, monitors: which == Which::Pgquorum, hurry: false },
         ignore_notices: false,
     })
 }

@@ -63,6 +63,13 @@ pub fn mutants(names: &[String], binary: Option<PathBuf>, out: &Path) -> Result<
             mutant => run.env("PGQUORUM_MUTANT", mutant).env("PGQUORUM_BIN", &binary),
         };
         let done = run.output().context("run a script")?;
+        let logs = to.join(script.name).join("log");
+        if trap.mutant != "notice-ignored" && !made(&logs, trap.mutant) {
+            println!("{:<20} NOT TRIED: no process made this mistake, see {}", trap.mutant, logs.display());
+            println!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+            missed.push(trap.mutant);
+            continue;
+        }
         let verdict = std::fs::read_to_string(to.join(script.name).join("verdict.txt")).unwrap_or_default();
         let by: Vec<&str> = trap
             .finders
@@ -80,6 +87,13 @@ pub fn mutants(names: &[String], binary: Option<PathBuf>, out: &Path) -> Result<
         }
     }
     Ok(missed.is_empty())
+}
+
+/// Whether a process has said that it makes this mistake.
+fn made(logs: &Path, mutant: &str) -> bool {
+    let says = format!("MISTAKES ON PURPOSE: {mutant}");
+    let entries = std::fs::read_dir(logs).into_iter().flatten().flatten();
+    entries.map(|entry| std::fs::read(entry.path()).unwrap_or_default()).any(|log| String::from_utf8_lossy(&log).contains(&says))
 }
 
 /// Our binary with the mistakes in it, put aside; the usual one comes back to its place.
