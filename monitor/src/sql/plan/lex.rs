@@ -214,7 +214,59 @@ pub fn syntax_error(query: &str, at: Option<&TokenWithSpan>) -> SqlError {
     }
 }
 
+/// Adds the place in `query` of the name or constant that an error is about, as PostgreSQL does: of the
+/// first one that is spelt so, in statement `at` or in any.
+pub fn locate(mut error: SqlError, query: &str, at: Option<usize>) -> SqlError {
+    let constant = error.sqlstate == "22P02";
+    if error.position.is_some() || !(constant || matches!(error.sqlstate.as_str(), "42703" | "42P01" | "3F000")) {
+        return error;
+    }
+    let mut quoted = error.message.split('"').skip(1).step_by(2);
+    let about = if constant { quoted.last() } else { quoted.next() };
+    let (Some(about), Ok(pieces)) = (about, split(query)) else { return error };
+    let name = about.split('.').next().unwrap_or(about);
+    let is_it = |token: &Token| match token {
+        Token::SingleQuotedString(text) | Token::EscapedStringLiteral(text) => constant && text == about,
+        Token::Number(text, _) => constant && text == about,
+        Token::Word(word) => !constant && fold_word(word) == name,
+        _ => false,
+    };
+    let pieces = pieces.iter().enumerate().filter(|(i, _)| at.is_none_or(|at| at == *i));
+    let found = pieces.flat_map(|(_, piece)| &piece.tokens).find(|token| is_it(&token.token));
+    error.position = found.and_then(|token| position(query, offset_of(query, token.span.start)));
+    error
+}
+
+fn fold_word(word: &sqlparser::tokenizer::Word) -> String {
+    match word.quote_style {
+        Some(_) => word.value.clone(),
+        None => word.value.to_ascii_lowercase(),
+    }
+}
+
 fn excerpt(text: &str) -> &str {
     let end = text.char_indices().nth(60).map_or(text.len(), |(i, _)| i);
     text[..end].lines().next().unwrap_or("")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_point_at_what_they_are_about() {
+        let place = |code: &str, message: &str, query: &str, at: Option<usize>| {
+            locate(SqlError::new(code, message), query, at).position
+        };
+        // The places are those that PostgreSQL 15 gives.
+        let column = "column \"nosuch\" does not exist";
+        assert_eq!(place("42703", column, "select nosuch from pgautofailover.node", None), Some(8));
+        assert_eq!(place("42703", column, "select 'nosuch', NoSuch from t", None), Some(18));
+        let relation = "relation \"pgautofailover.nosuch\" does not exist";
+        assert_eq!(place("42P01", relation, "select * from pgautofailover.nosuch", None), Some(15));
+        let constant = "invalid input syntax for type integer: \"x\"";
+        assert_eq!(place("22P02", constant, "select 1; select x, 'x'::int", Some(1)), Some(21));
+        assert_eq!(place("22P02", constant, "select nodename::int from t", None), None, "a value of the table");
+        assert_eq!(place("42501", "permission denied for \"x\"", "select x", None), None);
+    }
 }

@@ -22,7 +22,7 @@ use super::types::{Column, Datum, PgType};
 use super::values;
 
 pub use cache::PlanCache;
-pub use lex::{Piece, split};
+pub use lex::{Piece, locate, split};
 pub use query::{fold, list_column};
 
 /// The table that stands for the rows of a call in [`Plan::CallInQuery`].

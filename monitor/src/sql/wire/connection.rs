@@ -227,7 +227,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let statements = match self.plan_all(&text) {
             Ok(statements) => statements,
             Err(error) => {
-                self.error(&error);
+                self.error(&located(error, &text, None));
                 return Ok(());
             }
         };
@@ -238,11 +238,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if statements.len() > 1 {
             self.session.begin_implicit();
         }
-        for prepared in &statements {
+        for (i, prepared) in statements.iter().enumerate() {
             match self.session.run(prepared, Vec::new()).await {
                 Ok(done) => self.show(done).await?,
                 Err(error) => {
-                    self.error(&error);
+                    self.error(&located(error, &text, Some(i)));
                     return Ok(());
                 }
             }
@@ -294,5 +294,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         self.out.command_complete(&done.tag);
         Ok(())
+    }
+}
+
+fn located(error: SqlError, text: &[u8], statement: Option<usize>) -> SqlError {
+    match values::utf8(text) {
+        Ok(text) => plan::locate(error, text, statement),
+        Err(_) => error,
     }
 }

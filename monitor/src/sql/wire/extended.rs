@@ -8,7 +8,7 @@ use super::connection::{Connection, FLUSH_AT, Gone};
 use super::frontend::{Bind, Frontend, Target, violation};
 use crate::sql::engine::Param;
 use crate::sql::error::SqlError;
-use crate::sql::plan::Plan;
+use crate::sql::plan::{self, Plan};
 use crate::sql::session::{Portal, Prepared, Running};
 use crate::sql::types::{Column, Datum, PgType};
 use crate::sql::values;
@@ -36,7 +36,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.session.check_room(text.len())?;
         }
         let facade = &self.session.facade;
-        let planned = facade.plans.plan(text, types, facade.config.test_mode)?;
+        let plan = facade.plans.plan(text, types, facade.config.test_mode);
+        let planned = plan.map_err(|error| plan::locate(error, text, None))?;
         self.session.check_not_failed(&planned.plan)?;
         let oids = facade.parameter_oids(&self.session.ctx, &planned).await?;
         self.session.prepared.insert(name.to_string(), Prepared { planned, oids });
