@@ -32,14 +32,17 @@ fn full_and_read_only() {
         return;
     }
     let mut world = World::new("disks");
-    // Room for the cluster, its WAL (wal_keep_size) and a copy beside it.
+    // Room for the cluster, a copy beside it, and WAL.
     let disk = Disk::mount(&world.root.join("disk"), 900);
-    let wal = Disk::mount(&world.root.join("wal"), 200);
+    let wal = Disk::mount(&world.root.join("wal"), 400);
     let state = Disk::mount(&world.root.join("state"), 1);
     let a = world.plan();
     world.nodes[a].pgdata = disk.at.join("n1");
     world.start(a, &[]);
     world.settle(&[(a, NodeState::Single)]);
+    let sparing = "alter system set wal_keep_size = '32MB'; alter system set max_wal_size = '64MB'; \
+                   alter system set min_wal_size = '32MB'; select pg_reload_conf()";
+    world.sql(a, sparing);
     let b = world.plan();
     world.nodes[b].env.push(("XDG_DATA_HOME".to_string(), state.at.to_string_lossy().into_owned()));
     world.start(b, &[]);
