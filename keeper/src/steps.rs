@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use crate::config::Config;
-use crate::error::{KeeperError, Result};
+use crate::error::{Exit, KeeperError, Result};
 use crate::guardian::client::Guardian;
 use crate::orders::{Orders, Seal, Shared};
 use crate::paths::Paths;
@@ -34,6 +34,23 @@ pub struct Worker {
     pub group: i32,
     pub keep: Arc<Keep>,
     pub shared: Arc<Mutex<Shared>>,
+}
+
+/// How long a step asks monitors that do not answer, before its row begins anew.
+const ASKING: Duration = Duration::from_secs(20);
+
+/// A question to the monitors at the end of a row. When they are busy the row must not begin anew at once:
+/// for a node that rejoins this would mean to stop PostgreSQL and start it again for each question.
+async fn asked_again<F: Future<Output = Result<()>>>(mut question: impl FnMut() -> F) -> Result<()> {
+    let began = Instant::now();
+    loop {
+        match question().await {
+            Err(error) if error.exit == Exit::Monitor && began.elapsed() < ASKING => {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            done => return done,
+        }
+    }
 }
 
 impl Step {
@@ -106,7 +123,7 @@ impl Worker {
             Step::PrepareCluster => self.prepare_cluster().await,
             Step::Configure => self.configure(false).await,
             Step::CreateRoles => roles::ensure(config).await,
-            Step::PublishIdentity => self.publish_identity().await,
+            Step::PublishIdentity => asked_again(|| self.publish_identity()).await,
             Step::FinishInit => crate::files::remove(&self.paths.init),
             Step::Start => {
                 if transitions::wanted(to) == Wanted::Standby {
@@ -134,7 +151,7 @@ impl Worker {
             Step::AwaitSyncStandby => self.await_sync_standby().await,
             Step::ReadOnly => self.set_read_only(true).await,
             Step::ReadWrite => self.set_read_only(false).await,
-            Step::Siblings => self.maintain_siblings().await,
+            Step::Siblings => asked_again(|| self.maintain_siblings()).await,
             Step::DropSlots => slots::drop_all(&self.sql().await?).await,
             Step::Copy => self.copy().await,
             Step::CopyStandby => self.copy_standby().await,
