@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use cluster::{Monitors, NAMES, eventually, state_of, text, three_nodes};
 
 /// The deadline that the commands are given for finding a monitor, in seconds.
-const PATIENCE: &str = "5";
+const PATIENCE: &str = "4";
 
 /// Beyond the deadline: the machine may be busy.
 const SLACK: Duration = Duration::from_secs(10);
@@ -107,7 +107,7 @@ fn judge(case: &Case, output: &Output, took: Duration) -> Option<String> {
 fn check(cases: Vec<Case>) {
     let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
-        for _ in 0..6 {
+        for _ in 0..12 {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::SeqCst)) {
                     let began = Instant::now();

@@ -231,8 +231,9 @@ mod tests {
         golden("explain_settled.json", &format!("{json:#}"));
         // The primary is gone, and with it a standby that a quorum needs.
         for id in [1, 2] {
-            let node = snapshot.state.nodes.get_mut(&id).map(std::sync::Arc::make_mut);
-            node.map(|node| node.health = Health::Bad);
+            if let Some(node) = snapshot.state.nodes.get_mut(&id) {
+                std::sync::Arc::make_mut(node).health = Health::Bad;
+            }
             snapshot.observations.retain(|(seen, _)| *seen != id);
         }
         golden("explain_stuck.txt", &tell(&snapshot).0);
