@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use crate::{Context, Lab, Result};
 
@@ -35,11 +34,19 @@ pub fn enable(lab: &Lab, machine: &str) -> Result<()> {
     set(lab, machine, RIGHT)
 }
 
-/// Gives a command the clock of its machine, where that has one.
-pub fn attach(lab: &Lab, machine: &str, command: &mut Command) {
+/// What comes before a program's name, so that it has the clock of its machine, where that has one. The
+/// program alone is given the library, not what changes the user before it: libfaketime's semaphore
+/// would belong to root.
+pub fn prefix(lab: &Lab, machine: &str) -> Vec<String> {
     let file = file(lab, machine);
-    if let (true, Some(library)) = (file.exists(), library()) {
-        command.env("LD_PRELOAD", library).env("FAKETIME_TIMESTAMP_FILE", file).env("FAKETIME_NO_CACHE", "1");
+    match library() {
+        Some(library) if file.exists() => vec![
+            "env".to_owned(),
+            format!("LD_PRELOAD={}", library.display()),
+            format!("FAKETIME_TIMESTAMP_FILE={}", file.display()),
+            "FAKETIME_NO_CACHE=1".to_owned(),
+        ],
+        _ => Vec::new(),
     }
 }
 

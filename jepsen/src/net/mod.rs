@@ -172,8 +172,8 @@ impl Machine {
             command.args(["setpriv", "--reuid", &account.uid.to_string()]);
             command.args(["--regid", &account.gid.to_string(), "--clear-groups", "--"]);
         }
+        command.args(faults::clock::prefix(lab, &self.name));
         command.arg(program);
-        faults::clock::attach(lab, &self.name, &mut command);
         Ok(command)
     }
 
