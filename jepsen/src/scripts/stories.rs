@@ -1,5 +1,6 @@
 //! Combinations that random schedules meet too rarely.
 
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use super::{Cast, Script, seconds, story};
@@ -142,10 +143,12 @@ fn frozen_disk(nemesis: &mut Nemesis, _: &Bench) -> Result<()> {
     Ok(())
 }
 
-fn new_monitor(nemesis: &mut Nemesis, _: &Bench) -> Result<()> {
+fn new_monitor(nemesis: &mut Nemesis, bench: &Bench) -> Result<()> {
     for monitor in nemesis.system().monitors() {
         Cast::of(nemesis)?;
         nemesis.note(Kind::KillServer, monitor);
+        // What it has applied begins anew.
+        *bench.incarnations.lock().unwrap_or_else(PoisonError::into_inner).entry(monitor.to_owned()).or_default() += 1;
         nemesis.system().reinstall(monitor)?;
         nemesis.sleep(seconds(4))?;
         nemesis.heal_all()?;
