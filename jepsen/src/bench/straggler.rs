@@ -26,7 +26,7 @@ struct Read {
 struct Shared {
     stop: AtomicBool,
     reads: Mutex<Vec<Read>>,
-    /// Negative ids that were acknowledged.
+    /// Negative ids that were acknowledged, and when they were sent.
     writes: Mutex<Vec<(i64, Instant)>>,
 }
 
@@ -42,7 +42,9 @@ pub struct Verdict {
     /// The end of the last answer that lacked a row acknowledged elsewhere before the question.
     pub stale_until: Option<Duration>,
     pub stale_reads: usize,
-    /// Rows that the old primary acknowledged.
+    /// Rows that were sent to the old primary then, and acknowledged. One that was on its way before, and on
+    /// its standby before that one was sealed, may be acknowledged when the old primary is resumed: it is
+    /// not lost.
     pub acknowledged_late: usize,
     /// Of all rows that it ever acknowledged, those that are gone.
     pub lost: usize,
@@ -86,7 +88,7 @@ impl Straggler {
         let Some(&(_, moved)) = elsewhere.first() else {
             return Ok(verdict);
         };
-        verdict.acknowledged_late = writes.iter().filter(|(_, at)| *at > moved).count();
+        verdict.acknowledged_late = writes.iter().filter(|(_, started)| *started > moved).count();
         for read in self.shared.reads.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             let before = elsewhere.iter().rev().find(|(_, acknowledged)| *acknowledged < read.started);
             if before.is_some_and(|(id, _)| *id > read.newest) {
@@ -140,10 +142,11 @@ async fn write(uri: &str, table: &str, shared: &Shared) -> Result<()> {
         let Some(open) = session.take() else { continue };
         id -= 1;
         let statement = format!("INSERT INTO {table} VALUES ({id})");
+        let started = Instant::now();
         let answer = timeout(PATIENCE, sql::rows(&open.client, &statement)).await;
         let cancelled = open.heard.take_notices().iter().any(|n| n.contains("synchronous replication"));
         if matches!(answer, Ok(Ok(_))) && !cancelled {
-            shared.writes.lock().unwrap_or_else(PoisonError::into_inner).push((id, Instant::now()));
+            shared.writes.lock().unwrap_or_else(PoisonError::into_inner).push((id, started));
             session = Some(open);
         }
     }
