@@ -10,6 +10,7 @@ use crate::error::{Exit, KeeperError, Result};
 use crate::orders::Seal;
 use crate::postgres::facts::{Facts, STANDBY_PREFIX};
 use crate::postgres::sql::Kept;
+use crate::postgres::start::StartError;
 use crate::postgres::standby::{self, Upstream};
 use crate::postgres::upstream::{self, Identity};
 use crate::postgres::{basebackup, kept, rewind, slots, start, sync};
@@ -353,7 +354,7 @@ impl Worker {
             )));
         }
         let words = start::last_words(&self.config);
-        if words.contains("has already been removed") {
+        if words.contains(start::REMOVED) {
             warn!("the primary has recycled WAL that this standby needs: copying it anew");
             self.copy_from(&primary, true).await?;
             return Ok(start::ensure_running(&self.config, &self.guardian).await?);
@@ -396,6 +397,20 @@ impl Worker {
         info!("sealed at {} on timeline {}", seal.lsn, seal.timeline);
         self.shared().seal = Some(seal);
         Ok(())
+    }
+
+    /// PostgreSQL runs and answers; a standby that never will is copied anew. It has acknowledged nothing
+    /// since it was rewound, and nobody can read what it holds.
+    pub(crate) async fn ensure_usable(&self) -> Result<()> {
+        match start::ensure_running(&self.config, &self.guardian).await {
+            Err(error @ StartError::Starved(_)) => {
+                let primary = self.primary().await?;
+                warn!("{error}: copying node {} ({}:{}) instead", primary.id, primary.host, primary.port);
+                self.copy_from(&primary, true).await?;
+                Ok(start::ensure_running(&self.config, &self.guardian).await?)
+            }
+            other => Ok(other?),
+        }
     }
 
     /// A cluster that was rewound and has not yet replayed the WAL that belongs to it lets nobody in, and

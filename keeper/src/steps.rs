@@ -185,7 +185,7 @@ impl Worker {
         if start::postmaster(&self.config, &self.guardian).await?.is_some() && self.keep.answers().await {
             return Ok(());
         }
-        Ok(start::ensure_running(&self.config, &self.guardian).await?)
+        self.ensure_usable().await
     }
 
     /// Stops PostgreSQL in order if that can be. A primary that ended with its shutdown checkpoint has

@@ -22,6 +22,10 @@ const ATTEMPT: Duration = Duration::from_secs(2);
 /// A start that neither ends nor shows any progress (processor time, I/O) for this long is hung. Crash
 /// recovery may take hours and is left alone as long as it moves.
 const NO_PROGRESS: Duration = Duration::from_secs(60);
+/// How often a start that takes long is asked whether it waits for WAL that is gone.
+const STARVED: Duration = Duration::from_secs(3);
+/// What an upstream says of WAL that it has no more.
+pub const REMOVED: &str = "has already been removed";
 /// An orderly stop; a walsender whose standby is behind a black hole would hold it up far longer
 /// (measured: over 20 s), with every client gone already.
 const FAST_STOP: Duration = Duration::from_secs(8);
@@ -35,6 +39,8 @@ pub enum StartError {
     Died(String),
     /// It is still there and does nothing.
     Hung,
+    /// A standby that may not let anybody in before it has replayed WAL that its upstream has no more.
+    Starved(String),
     Other(String),
 }
 
@@ -45,6 +51,7 @@ impl std::fmt::Display for StartError {
             StartError::Hung => {
                 write!(f, "PostgreSQL is starting but made no progress for {} s", NO_PROGRESS.as_secs())
             }
+            StartError::Starved(text) => write!(f, "this standby needs WAL that is gone ({text})"),
             StartError::Other(text) => f.write_str(text),
         }
     }
@@ -158,6 +165,7 @@ pub async fn wait_ready(config: &Config, guardian: &Guardian) -> std::result::Re
     let started = Instant::now();
     let mut moved = (Instant::now(), 0u64);
     let mut told = Instant::now();
+    let mut checked = Instant::now();
     let mut pause = Duration::from_millis(10);
     loop {
         let error = match Sql::connect(&LocalServer::of(config), ATTEMPT).await {
@@ -179,6 +187,14 @@ pub async fn wait_ready(config: &Config, guardian: &Guardian) -> std::result::Re
         let Some(pid) = guardian.status().await?.postmaster else {
             return Err(StartError::Died(last_words(config)));
         };
+        // Its attempts to get that WAL look like progress.
+        if error.is_starting() && checked.elapsed() > STARVED {
+            checked = Instant::now();
+            let words = last_words(config);
+            if words.contains(REMOVED) && lacks_wal(config).await {
+                return Err(StartError::Starved(words));
+            }
+        }
         let work = effort(&config.pgdata, pid);
         if work != moved.1 {
             moved = (Instant::now(), work);
@@ -192,6 +208,13 @@ pub async fn wait_ready(config: &Config, guardian: &Guardian) -> std::result::Re
         sleep(pause).await;
         pause = (pause * 3 / 2).min(Duration::from_millis(200));
     }
+}
+
+/// As after pg_rewind: nobody can use this cluster before it has replayed WAL that is not here.
+async fn lacks_wal(config: &Config) -> bool {
+    let Ok(install) = Installation::of(&config.pg_ctl) else { return false };
+    standby::is_standby(&config.pgdata)
+        && install.control_data(&config.pgdata).await.is_ok_and(|control| control.lacks_wal(&config.pgdata))
 }
 
 /// Processor time and I/O of the startup process, which does the recovery. The others do not count: our
