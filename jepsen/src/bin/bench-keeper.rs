@@ -24,13 +24,7 @@ struct Args {
 }
 
 fn main() -> std::process::ExitCode {
-    match measure(&Args::parse()) {
-        Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            std::process::ExitCode::FAILURE
-        }
-    }
+    jepsen::bench::ended(measure(&Args::parse()))
 }
 
 /// Keeper and guardian, without PostgreSQL.
@@ -108,7 +102,7 @@ fn measure(args: &Args) -> Result<()> {
         group.nodes[old].kill()?;
         wait_for("another primary", Duration::from_secs(60), || {
             let rows = group.rows()?;
-            Ok(rows.iter().any(|row| row.name != name && row.reported == "wait_primary" || row.is("primary") && row.name != name).then_some(()))
+            Ok(rows.iter().any(|row| row.name != name && (row.reported == "wait_primary" || row.is("primary"))).then_some(()))
         })?;
         std::thread::sleep(Duration::from_secs(1));
         let began = Instant::now();

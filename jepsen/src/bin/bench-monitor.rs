@@ -36,13 +36,7 @@ struct Args {
 }
 
 fn main() -> std::process::ExitCode {
-    match measure(&Args::parse()) {
-        Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            std::process::ExitCode::FAILURE
-        }
-    }
+    jepsen::bench::ended(measure(&Args::parse()))
 }
 
 fn measure(args: &Args) -> Result<()> {
