@@ -48,6 +48,29 @@ impl Seat {
             _ => bench.connect_writable().await.map_err(Outcome::Fail),
         }
     }
+
+    /// One transaction, and the server that it was sent to. The session is kept when it is as clean as
+    /// before, on a server that takes writes.
+    async fn transact(
+        &mut self,
+        bench: &Bench,
+        statements: &[String],
+    ) -> (Result<Vec<Vec<Row>>, Outcome>, Option<String>) {
+        let (server, session) = match self.take(bench).await {
+            Ok(taken) => taken,
+            Err(outcome) => return (Err(outcome), None),
+        };
+        let answers = transaction(&session, statements, bench.ignore_notices).await;
+        let clean = match &answers {
+            Ok(_) => true,
+            Err(Outcome::Fail(why)) => roll_back(&session).await.is_ok() && !why.starts_with("25006"),
+            Err(_) => false,
+        };
+        if clean {
+            self.open = Some((server.clone(), session));
+        }
+        (answers, Some(server))
+    }
 }
 
 async fn ask(session: &Session, text: &str) -> super::classify::Answer {
@@ -156,24 +179,8 @@ pub async fn append_to_lists(bench: Bench, pace: u64, seed: u64) {
             }
         }
         client.invoke("txn", Value::Array(asked.clone()), None);
-        let (outcome, server) = match seat.take(&bench).await {
-            Err(outcome) => (outcome, None),
-            Ok((server, session)) => {
-                let outcome = match transaction(&session, &statements, bench.ignore_notices).await {
-                    Ok(answers) => Outcome::Ok(filled(asked, &answers)),
-                    Err(outcome) => outcome,
-                };
-                let clean = matches!(outcome, Outcome::Ok(_))
-                    || (matches!(outcome, Outcome::Fail(_)) && roll_back(&session).await.is_ok());
-                if clean {
-                    seat.open = Some((server.clone(), session));
-                }
-                (outcome, Some(server))
-            }
-        };
-        if matches!(&outcome, Outcome::Fail(why) if why.starts_with("25006")) {
-            seat.open = None;
-        }
+        let (answers, server) = seat.transact(&bench, &statements).await;
+        let outcome = answers.map_or_else(|outcome| outcome, |answers| Outcome::Ok(filled(asked, &answers)));
         client.complete("txn", outcome, server.as_deref());
         pause(&bench, pace).await;
     }
@@ -216,27 +223,14 @@ pub async fn bank(bench: Bench, pace: u64, seed: u64) {
             ("transfer", json!([from, to, amount]), vec![take, give])
         };
         client.invoke(f, input, None);
-        let (outcome, server) = match seat.take(&bench).await {
-            Err(outcome) => (outcome, None),
-            Ok((server, session)) => {
-                let outcome = match transaction(&session, &statements, bench.ignore_notices).await {
-                    Ok(answers) if read => {
-                        Outcome::Ok(json!(answers.first().map(|rows| numbers(rows, 0)).unwrap_or_default()))
-                    }
-                    Ok(_) => Outcome::Ok(Value::Null),
-                    Err(outcome) => outcome,
-                };
-                let clean = matches!(outcome, Outcome::Ok(_))
-                    || (matches!(outcome, Outcome::Fail(_)) && roll_back(&session).await.is_ok());
-                if clean {
-                    seat.open = Some((server.clone(), session));
-                }
-                (outcome, Some(server))
+        let (answers, server) = seat.transact(&bench, &statements).await;
+        let outcome = match answers {
+            Ok(answers) if read => {
+                Outcome::Ok(json!(answers.first().map(|rows| numbers(rows, 0)).unwrap_or_default()))
             }
+            Ok(_) => Outcome::Ok(Value::Null),
+            Err(outcome) => outcome,
         };
-        if matches!(&outcome, Outcome::Fail(why) if why.starts_with("25006")) {
-            seat.open = None;
-        }
         client.complete(f, outcome, server.as_deref());
         pause(&bench, pace).await;
     }
