@@ -106,21 +106,26 @@ fn settle_without(mut world: World, absent: &[Id]) -> World {
     world
 }
 
+/// Node 3 dies, node 1 stops waiting for it, and it is back as far as catchingup.
+const THIRD_CATCHES_UP: [Action; 10] = [
+    Action::Crash(2),
+    Action::Suspect(2, Time::Soon),
+    Action::Report(0, Time::Soon),
+    Action::Step(0, Step::Apply),
+    Action::Step(0, Step::Confirm),
+    Action::Report(0, Time::Soon),
+    Action::Restart(2),
+    Action::Report(2, Time::Soon),
+    Action::Step(2, Step::Follow(0)),
+    Action::Step(2, Step::Reach(NodeState::Catchingup)),
+];
+
 /// number_sync_standbys is 0. Node 3 is back and about to be a secondary again, when node 2 is taken for
 /// dead: node 1 is told to go to wait_primary, and to wait for node 3.
 pub fn amid_a_return(faults: Faults) -> World {
     let world = group(3, 0, Faults { total: 2, crashes: 1, suspicions: 1, ..Faults::default() });
-    let mut world = after(world, &[
-        Action::Crash(2),
-        Action::Suspect(2, Time::Soon),
-        Action::Report(0, Time::Soon),
-        Action::Step(0, Step::Apply),
-        Action::Step(0, Step::Confirm),
-        Action::Report(0, Time::Soon),
-        Action::Restart(2),
-        Action::Report(2, Time::Soon),
-        Action::Step(2, Step::Follow(0)),
-        Action::Step(2, Step::Reach(NodeState::Catchingup)),
+    let mut world = after(world, &THIRD_CATCHES_UP);
+    world = after(world, &[
         Action::Report(2, Time::Soon),
         Action::Suspect(1, Time::Soon),
         Action::Report(0, Time::Soon),
@@ -136,17 +141,8 @@ pub fn amid_a_return(faults: Faults) -> World {
 /// write was acknowledged since, and the monitors begin to replace node 2 as well.
 pub fn after_a_failover(faults: Faults) -> World {
     let world = group(3, 1, Faults { total: 3, crashes: 3, writes: 1, ..Faults::default() });
+    let world = after(world, &THIRD_CATCHES_UP);
     let world = after(world, &[
-        Action::Crash(2),
-        Action::Suspect(2, Time::Soon),
-        Action::Report(0, Time::Soon),
-        Action::Step(0, Step::Apply),
-        Action::Step(0, Step::Confirm),
-        Action::Report(0, Time::Soon),
-        Action::Restart(2),
-        Action::Report(2, Time::Soon),
-        Action::Step(2, Step::Follow(0)),
-        Action::Step(2, Step::Reach(NodeState::Catchingup)),
         Action::Write(0),
         Action::Stream(2),
         Action::Crash(2),
