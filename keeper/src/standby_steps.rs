@@ -187,7 +187,7 @@ impl Worker {
         }
         if start::postmaster(&self.config, &self.guardian).await?.is_none() {
             standby::signal(&self.config.pgdata)?;
-            start::ensure_running(&self.config, &self.guardian).await?;
+            self.ensure_usable().await?;
         }
         let facts = Facts::ask(&self.sql().await?, QUERY).await?;
         // WAL that came in between the two questions is not ahead of the primary.
@@ -214,7 +214,7 @@ impl Worker {
             );
             self.rejoin_from(&primary, &source).await?;
             standby::signal(&self.config.pgdata)?;
-            return Ok(start::ensure_running(&self.config, &self.guardian).await?);
+            return self.ensure_usable().await;
         }
         standby::signal(&self.config.pgdata)?;
         self.drop_foreign_upstream(&self.sql().await?).await?;
@@ -317,7 +317,7 @@ impl Worker {
     /// The data directory of a standby is gone: a new copy takes its place.
     pub(crate) async fn restore_standby(&self) -> Result<()> {
         self.rejoin().await?;
-        Ok(start::ensure_running(&self.config, &self.guardian).await?)
+        self.ensure_usable().await
     }
 
     /// Replay is paused. When the primary has raised one of the settings that a standby must not have less
