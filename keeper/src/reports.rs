@@ -121,6 +121,7 @@ impl Keeper {
             postgres_end: self.postgres_end(seen, seal, runs),
             timeline_history: self.history(position.timeline),
             standbys_streaming: primary.map_or(-1, |_| self.replies.fresh(BootTime::now()) as i32),
+            transactions: primary.and_then(|facts| facts.transactions),
         };
         Report { report, extended }
     }

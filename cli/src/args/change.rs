@@ -258,6 +258,8 @@ pub struct Failover {
     pub group: GroupArgs,
     #[command(flatten)]
     pub wait: WaitArgs,
+    #[command(flatten)]
+    pub sessions: Sessions,
     /// Promote although writes that clients were told are safe may be lost
     #[arg(long)]
     pub allow_data_loss: bool,
@@ -272,6 +274,20 @@ pub struct Promotion {
     pub group: Option<i32>,
     #[command(flatten)]
     pub wait: WaitArgs,
+    #[command(flatten)]
+    pub sessions: Sessions,
+}
+
+/// What becomes of the sessions on a primary that is to be replaced.
+#[derive(Args)]
+pub struct Sessions {
+    /// Let transactions that are open now end first, for so long; writes go on meanwhile, and nothing is
+    /// changed when some are still open then
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub drain: u64,
+    /// Cut sessions, also those whose transactions are still open after --drain; without --drain all are cut
+    #[arg(long)]
+    pub force: bool,
 }
 
 impl SslArgs {

@@ -2,6 +2,7 @@
 
 pub mod create;
 pub mod demo;
+pub mod drain;
 pub mod drop;
 pub mod enable;
 pub mod explain;

@@ -6,6 +6,7 @@ use tracing::{info, warn};
 use crate::args::change::{Failover, Perform, Promotion};
 use crate::exit::{CliError, Status};
 use crate::locate::Operator;
+use crate::verbs::drain::drain;
 use crate::verbs::{block_on, facts, find_node, print_notices};
 use crate::wait::{Print, Waiter, primary_settled};
 
@@ -25,6 +26,7 @@ fn failover(args: &Failover, what: &str) -> Result<(), CliError> {
         if args.allow_data_loss {
             say_what_may_be_lost(&operator, group, what).await?;
         }
+        drain(&operator, group, &args.sessions, what).await?;
         let waiter = announce(client, formation, group, args.wait.seconds()).await?;
         if args.allow_data_loss {
             for notice in client.perform_failover_allowing_data_loss(formation, group).await? {
@@ -93,6 +95,7 @@ fn promotion(args: &Promotion) -> Result<(), CliError> {
         let operator = Operator::new(&args.node.monitor, &args.node.formation.formation)?;
         let (client, formation) = (&operator.client, &operator.formation);
         let node = find_node(client, formation, &operator.node_name(&args.node.name)).await?;
+        drain(&operator, node.group, &args.sessions, "promotion").await?;
         let waiter = announce(client, formation, node.group, args.wait.seconds()).await?;
         let started = client.perform_promotion(formation, &node.name).await?;
         print_notices(client);

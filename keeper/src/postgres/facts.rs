@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use failover::Lsn;
+use failover::extended::OpenTransactions;
 
 use super::sql::{Ask, SqlError};
 
@@ -43,6 +44,8 @@ pub struct Facts {
     /// Standbys of the group whose acknowledgements count, with when they sent their last reply (their
     /// clock: good for telling whether a new one has come, and for nothing else).
     pub replies: Vec<(String, String)>,
+    /// Clients' open transactions; ours do not count. Only of a primary.
+    pub transactions: Option<OpenTransactions>,
 }
 
 /// Asked twice a second: catalog functions and views of shared memory only, no table is read.
@@ -79,8 +82,12 @@ select pg_is_in_recovery(), \
   and state = 'streaming' and sync_state in ('sync', 'quorum')), \
  current_setting('restore_command') <> '', \
  exists (select from pg_stat_wal_receiver where now() - last_msg_receipt_time > interval '3.5 s'), \
- case when pg_is_in_recovery() then pg_is_wal_replay_paused() end \
- from pg_control_system() s, pg_control_checkpoint() c, pg_control_recovery() r";
+ case when pg_is_in_recovery() then pg_is_wal_replay_paused() end, \
+ a.open, a.oldest_ms \
+ from pg_control_system() s, pg_control_checkpoint() c, pg_control_recovery() r, \
+ (select count(*) as open, coalesce(floor(extract(epoch from clock_timestamp() - min(xact_start)) * 1000)::bigint, 0) as oldest_ms \
+  from pg_stat_activity where backend_type = 'client backend' and xact_start is not null \
+  and application_name <> 'pgquorum' and pid <> pg_backend_pid()) a";
 
 /// The connection's own options override `default_transaction_read_only`, so that the value is read
 /// from the configuration files instead.
@@ -113,6 +120,10 @@ impl Facts {
             restores: text(14) == "t",
             upstream_silent: text(15) == "t",
             paused: text(16) == "t",
+            transactions: match (text(0), text(17).parse(), text(18).parse()) {
+                ("f", Ok(count), Ok(oldest_ms)) => Some(OpenTransactions { count, oldest_ms }),
+                _ => None,
+            },
         })
     }
 

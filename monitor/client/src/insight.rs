@@ -1,9 +1,11 @@
 //! Reads that look behind the tables: facts of the rules, single events, what may be lost. A stock monitor
 //! has none of them.
 
+use std::time::Duration;
+
 use crate::client::MonitorClient;
 use crate::error::CallError;
-use crate::rows::EventDetail;
+use crate::rows::{EventDetail, PrimaryTransactions};
 use crate::sql::literal;
 
 /// No such function, column, table or schema there.
@@ -34,6 +36,24 @@ impl MonitorClient {
             Err(error) if is_unknown(&error) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Clients' open transactions on the primary of a group, as its keeper has reported them last. `None`
+    /// from a monitor that cannot tell, or about a primary whose keeper does not.
+    pub async fn open_transactions(&self, formation: &str, group: i32) -> Result<Option<PrimaryTransactions>, CallError> {
+        let sql = format!(
+            "SELECT node_name, open_transactions, oldest_transaction_ms, reported_ms_ago \
+             FROM pgquorum.open_transactions({}, {group})",
+            literal(formation)
+        );
+        let rows = match self.read(&sql).await {
+            Ok(rows) => rows,
+            Err(error) if is_unknown(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let Some(row) = rows.first() else { return Ok(None) };
+        let ms = |at| row.parse(at).map(|ms: i64| Duration::from_millis(ms.max(0).unsigned_abs()));
+        Ok(Some(PrimaryTransactions { node: row.string(0)?, count: row.parse(1)?, oldest: ms(2)?, reported_ago: ms(3)? }))
     }
 
     /// An event by its number, after the `before` that precede it. Oldest first.

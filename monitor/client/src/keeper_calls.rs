@@ -18,7 +18,7 @@ impl MonitorClient {
             .collect();
         let sql = format!(
             "SELECT * FROM pgquorum.node_active({}, {}, {}, {}::pgautofailover.replication_state, {}, {}, '{}', {}, \
-             {}, {}, {}, {}, {}, {}, {})",
+             {}, {}, {}, {}, {}, {}, {}, {}, {})",
             literal(&stock.formation),
             stock.id,
             stock.group,
@@ -33,7 +33,9 @@ impl MonitorClient {
             literal(ours.upstream.word()),
             literal(ours.postgres_end.word()),
             literal(&history.join(",")),
-            ours.standbys_streaming
+            ours.standbys_streaming,
+            ours.transactions.map_or(-1, |open| open.count),
+            ours.transactions.map_or(0, |open| open.oldest_ms)
         );
         answer(&one(self.run(&sql, Repeat::Harmless).await?)?)
     }

@@ -27,7 +27,7 @@ pub use error::{CallError, ServerError};
 pub use notification::{Heard, StateNotification, StateStream};
 pub use rows::{
     Answer, EventDetail, EventRow, FormationUri, GroupNode, GroupState, NodeActiveReport, NodeAssignment, NodeRow,
-    Registered, Registration, RegistrationRequest, ReplicaRow, Report, SettingRow, Upstream,
+    PrimaryTransactions, Registered, Registration, RegistrationRequest, ReplicaRow, Report, SettingRow, Upstream,
 };
 pub use session::{Listened, Session};
 pub use sql::{literal, quoted_or_null};

@@ -1,5 +1,7 @@
 //! The rows that calls return, and the arguments of the large calls.
 
+use std::time::Duration;
+
 use failover::{Lsn, NodeState};
 use tokio_postgres::SimpleQueryRow;
 
@@ -224,6 +226,18 @@ pub struct GroupState {
     pub sync_version: i64,
     /// The synchronous configurations that the primary may have in effect, the newest last.
     pub configurations: String,
+}
+
+/// Clients' open transactions on a primary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrimaryTransactions {
+    /// The primary's name.
+    pub node: String,
+    pub count: u32,
+    /// How long the oldest one had been open when it was reported; zero without one.
+    pub oldest: Duration,
+    /// How long ago that was.
+    pub reported_ago: Duration,
 }
 
 /// Arguments of `register_node`.

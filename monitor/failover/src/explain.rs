@@ -145,6 +145,7 @@ pub fn next(state: &State, observations: &Observations, id: NodeId, now: Now) ->
             postgres_end: node.postgres_end,
             timeline_history: Vec::new(),
             standbys_streaming: observations.of(id).standbys_streaming,
+            transactions: observations.of(id).transactions,
         }),
     };
     match decide(state, observations, &Command::NodeActive(report).into(), now) {

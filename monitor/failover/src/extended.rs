@@ -23,6 +23,17 @@ pub struct Extended {
     pub timeline_history: Vec<HistoryLine>,
     /// Synchronous standbys of this primary with fresh replies; -1: unknown, or no primary.
     pub standbys_streaming: i32,
+    /// Clients' open transactions on this primary; `None`: unknown, or no primary.
+    pub transactions: Option<OpenTransactions>,
+}
+
+/// Transactions that clients have open on a primary. No rule looks at them: they are for whoever wants
+/// to begin a switchover when they have ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenTransactions {
+    pub count: i32,
+    /// How long ago the oldest one began, in milliseconds before the report; 0 without one.
+    pub oldest_ms: i64,
 }
 
 /// One line of a timeline history file: where `timeline` left `parent`.

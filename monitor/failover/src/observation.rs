@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::UpstreamView;
+use crate::extended::{OpenTransactions, UpstreamView};
 use crate::values::{Lsn, NodeId, Now, WallTime};
 
 /// A moment, on both clocks of the leader that witnessed it.
@@ -46,6 +46,8 @@ pub struct Observation {
     pub upstream: UpstreamView,
     /// Synchronous standbys with fresh replies, by the primary's last report; negative: unknown.
     pub standbys_streaming: i32,
+    /// Clients' open transactions, by the primary's last report.
+    pub transactions: Option<OpenTransactions>,
     /// Its keeper's connection ended, here or at another monitor.
     pub session_lost: Option<Stamp>,
     /// A probe found nobody listening on its PostgreSQL's port.

@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::NodeState;
+use crate::extended::OpenTransactions;
 use crate::facts::converged;
 use crate::reject::{self, reject};
 use crate::settings::Settings;
@@ -354,4 +355,35 @@ pub fn data_loss_statement(
         true => crate::quorum::statement(&view),
         false => Vec::new(),
     }
+}
+
+/// A row of `pgquorum.open_transactions`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransactionsRow {
+    pub id: NodeId,
+    pub name: String,
+    pub open: OpenTransactions,
+    /// The age of the report that said so, in milliseconds.
+    pub reported_ms_ago: i64,
+}
+
+/// Clients' open transactions on the primary of a group, by its last report; no row when nobody has told.
+pub fn open_transactions(
+    state: &State,
+    observations: &Observations,
+    now: Now,
+    formation: &str,
+    group: GroupId,
+) -> Vec<TransactionsRow> {
+    let in_group = |node: &&Node| node.formation == formation && node.group == group && node.reported.is_writable();
+    let row = |node: &Node| {
+        let seen = observations.of(node.id);
+        Some(TransactionsRow {
+            id: node.id,
+            name: node.name.clone(),
+            open: seen.transactions?,
+            reported_ms_ago: now.mono_us.saturating_sub(seen.report?.mono_us) / 1000,
+        })
+    };
+    state.nodes.values().map(|node| &**node).filter(in_group).filter_map(row).collect()
 }

@@ -31,6 +31,7 @@ pub(crate) fn take_in(view: &mut View, report: &NodeActive, extended: &Extended)
     row.sealed = kept || (extended.sealed && extended.epoch >= row.goal_epoch);
     member.seen.upstream = extended.upstream;
     member.seen.standbys_streaming = extended.standbys_streaming;
+    member.seen.transactions = extended.transactions;
     for line in &extended.timeline_history {
         let fork = TimelineFork {
             node: report.id,

@@ -63,6 +63,7 @@ pub fn report(world: &World, id: Id) -> NodeActive {
             postgres_end: end,
             timeline_history: if known { history(&machine.log) } else { Vec::new() },
             standbys_streaming: -1,
+            transactions: None,
         }),
     }
 }

@@ -38,6 +38,7 @@ fn observation(seen: &Seen, time: Time) -> Observation {
         health_check: if seen.silent { stamp(1) } else if seen.heard { stamp(2) } else { None },
         state_change: stamp(waited_us),
         standbys_streaming: -1,
+        transactions: None,
         down: if seen.down { stamp(waited_us) } else { None },
         lease: stamp(waited_us),
         ..Observation::default()

@@ -1,7 +1,7 @@
 //! The schema `pgquorum`: the extended twins of the keepers' calls, and what upstream has no word for.
 
 use failover::command::NodeActive;
-use failover::extended::{Extended, PostgresEnd, UpstreamView, parse_history};
+use failover::extended::{Extended, OpenTransactions, PostgresEnd, UpstreamView, parse_history};
 use failover::{Command, queries};
 
 use super::nodes::{active, register, ACTIVE, REGISTERED, REGISTER_ARGS_23};
@@ -55,6 +55,8 @@ const REPORT_ARGS: &[Arg] = &[
     opt("postgres_end", PgType::Text, ""),
     opt("timeline_history", PgType::Text, ""),
     opt("standbys_streaming", PgType::Int4, "-1"),
+    opt("open_transactions", PgType::Int4, "-1"),
+    opt("oldest_transaction_ms", PgType::Int8, "0"),
 ];
 
 const REPORTED: &[OutColumn] = const {
@@ -95,6 +97,14 @@ const NODE: &[OutColumn] = &[
     out("postgres_end", PgType::Text),
 ];
 
+const TRANSACTIONS: &[OutColumn] = &[
+    out("node_id", PgType::Int8),
+    out("node_name", PgType::Text),
+    out("open_transactions", PgType::Int4),
+    out("oldest_transaction_ms", PgType::Int8),
+    out("reported_ms_ago", PgType::Int8),
+];
+
 fn odd(argument: &str, value: &str, expected: &str) -> SqlError {
     SqlError::new("22023", format!("invalid value for {argument}: \"{value}\""))
         .hint(format!("Expected is {expected}."))
@@ -114,6 +124,10 @@ fn report(a: &[Datum]) -> Result<Command, SqlError> {
         timeline_history: parse_history(&history)
             .ok_or_else(|| odd("timeline_history", &history, "timeline:parent:lsn, separated by commas"))?,
         standbys_streaming: int4(a, 14)?,
+        transactions: match int4(a, 15)? {
+            ..0 => None,
+            count => Some(OpenTransactions { count, oldest_ms: int8(a, 16)? }),
+        },
     };
     Ok(Command::NodeActive(NodeActive { extended: Some(extended), ..report }))
 }
@@ -151,7 +165,8 @@ pub(super) fn entries() -> Vec<Function> {
             strict: true,
             doc: "The report of our own keeper: beyond upstream's, the epoch that it has persisted, the synchronous \
                   configuration that it has confirmed, whether the node is sealed, how it sees its upstream, whether \
-                  PostgreSQL has ended for good, the timeline's history, and the standbys that stream. The answer \
+                  PostgreSQL has ended for good, the timeline's history, the standbys that stream, and clients' open \
+                  transactions (-1: unknown). The answer \
                   carries the group's epoch, the synchronous configuration, the read lease (counted from the sending \
                   of the report) and the node to follow.",
             handler: Handler::Write(report),
@@ -194,6 +209,29 @@ pub(super) fn entries() -> Vec<Function> {
                 let lines =
                     queries::data_loss_statement(&v.state, &v.observations, v.now, &text(a, 0)?, int4(a, 1)?);
                 Ok(lines.into_iter().map(|line| vec![Datum::Text(line)]).collect())
+            }),
+        },
+        Function {
+            schema: OURS,
+            name: "open_transactions",
+            args: const { &[opt("formation_id", PgType::Text, "default"), opt("group_id", PgType::Int4, "0")] },
+            returns: Returns::SetOf(TRANSACTIONS),
+            strict: true,
+            doc: "Transactions that clients have open on the primary of a group, and the age of the oldest one, by the \
+                  last report of its keeper. No row: there is no primary, its keeper does not tell (a stock one), or \
+                  the present leader has not heard of it yet.",
+            handler: Handler::Read(|v, a| {
+                let rows = queries::open_transactions(&v.state, &v.observations, v.now, &text(a, 0)?, int4(a, 1)?);
+                let row = |t: queries::TransactionsRow| {
+                    vec![
+                        Datum::Int(t.id),
+                        Datum::Text(t.name),
+                        Datum::Int(t.open.count.into()),
+                        Datum::Int(t.open.oldest_ms),
+                        Datum::Int(t.reported_ms_ago),
+                    ]
+                };
+                Ok(rows.into_iter().map(row).collect())
             }),
         },
         Function {
