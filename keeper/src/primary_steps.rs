@@ -30,6 +30,15 @@ impl Worker {
         if !before.in_recovery {
             return Ok(());
         }
+        // What was reported decided about this promotion.
+        if let Some(seal) = self.shared().seal
+            && before.lsn < seal.lsn
+        {
+            return Err(KeeperError::postgres(format!(
+                "this standby was sealed at {} and has WAL up to {} only: it is not promoted",
+                seal.lsn, before.lsn
+            )));
+        }
         info!("promoting PostgreSQL (timeline {}, {})", before.timeline, before.lsn);
         sql.query("select pg_promote(false)", QUERY).await?;
         while sql.value("select pg_is_in_recovery()", QUERY).await?.as_deref() != Some("f") {

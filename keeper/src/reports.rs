@@ -1,6 +1,5 @@
 //! What the keeper tells the monitors, and what it takes from their answer.
 
-use std::path::Path;
 use std::time::Duration;
 
 use failover::extended::HistoryLine;
@@ -15,7 +14,7 @@ use crate::keeper::{Keeper, TICK, has_final_position, is_stopped_for_good, unix_
 use crate::observe::Seen;
 use crate::orders::{Orders, Seal};
 use crate::postgres::facts::Facts;
-use crate::postgres::upstream::parse_history;
+use crate::postgres::fork;
 use crate::transitions::{self, Wanted};
 
 /// What the monitors understand.
@@ -153,8 +152,7 @@ impl Keeper {
         if timeline <= 1 || timeline == self.told_history {
             return Vec::new();
         }
-        let path = self.worker.config.pgdata.join("pg_wal").join(format!("{timeline:08X}.history"));
-        history_of(&path, timeline)
+        fork::forks(&self.worker.config.pgdata, timeline)
     }
 
     pub(crate) async fn report(&mut self, seen: &Seen) -> Result<()> {
@@ -266,38 +264,5 @@ impl Keeper {
             self.backoff.reset();
         }
         Ok(())
-    }
-}
-
-/// The forks in a history file: each line names a timeline that ended, and where; the next line's
-/// timeline, or the file's own, began there.
-fn history_of(path: &Path, timeline: u32) -> Vec<HistoryLine> {
-    let text = crate::files::read_text(path).ok().flatten().unwrap_or_default();
-    let ended = parse_history(&text);
-    let children = ended.iter().skip(1).map(|line| line.timeline).chain([timeline]);
-    ended
-        .iter()
-        .zip(children)
-        .map(|(line, child)| HistoryLine {
-            timeline: child as i32,
-            parent: line.timeline as i32,
-            switchpoint: line.switch,
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn forks_of_a_history_file() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("00000005.history");
-        std::fs::write(&path, "1\t0/3000148\tno recovery target specified\n\n3\t0/5000000\tx\n").unwrap();
-        let forks: Vec<(i32, i32, u64)> =
-            history_of(&path, 5).iter().map(|line| (line.timeline, line.parent, line.switchpoint.0)).collect();
-        assert_eq!(forks, [(3, 1, 0x300_0148), (5, 3, 0x500_0000)]);
-        assert!(history_of(&dir.path().join("none"), 2).is_empty());
     }
 }

@@ -13,7 +13,7 @@ use crate::postgres::sql::Kept;
 use crate::postgres::start::StartError;
 use crate::postgres::standby::{self, Upstream};
 use crate::postgres::upstream::{self, Identity};
-use crate::postgres::{basebackup, kept, rewind, slots, start, sync};
+use crate::postgres::{basebackup, fork, kept, rewind, slots, start, sync};
 use crate::state_file::InitStage;
 use crate::steps::{QUERY, Worker};
 
@@ -189,7 +189,7 @@ impl Worker {
             standby::signal(&self.config.pgdata)?;
             self.ensure_usable().await?;
         }
-        let facts = Facts::ask(&self.sql().await?, QUERY).await?;
+        let facts = self.facts(&self.sql().await?).await?;
         // WAL that came in between the two questions is not ahead of the primary.
         let source = match facts.timeline == source.timeline && facts.lsn > source.lsn {
             true => upstream::identify(&self.config, &primary, self.node_id).await?,
@@ -230,7 +230,7 @@ impl Worker {
             return Ok(false);
         }
         let sql = self.sql().await?;
-        let facts = Facts::ask(&sql, QUERY).await?;
+        let facts = self.facts(&sql).await?;
         if !facts.in_recovery {
             return Ok(false);
         }
@@ -287,7 +287,7 @@ impl Worker {
         }
         let source = upstream::identify(&self.config, &primary, self.node_id).await?;
         let history = upstream::history(&self.config, &primary, self.node_id, source.timeline).await?;
-        let facts = Facts::ask(&self.sql().await?, QUERY).await?;
+        let facts = self.facts(&self.sql().await?).await?;
         if !facts.in_recovery || !upstream::can_follow(facts.timeline, facts.lsn, &source, &history) {
             // Promoted by hand, for one.
             self.follow().await?;
@@ -468,7 +468,7 @@ impl Worker {
                 // Once more, as this is what counts.
                 let facts = Facts::ask(&sql, QUERY).await?;
                 if facts.alone && facts.drained {
-                    return Ok(Seal { timeline: facts.timeline, lsn: facts.lsn });
+                    return self.sealed_at(&facts).await;
                 }
             }
             if facts.lsn != last.0 {
@@ -491,6 +491,28 @@ impl Worker {
             }
             sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// That there is a file of a timeline does not mean that WAL of it has arrived.
+    async fn sealed_at(&self, facts: &Facts) -> Result<Seal> {
+        if fork::cut_short(&self.config.pgdata, facts.lsn)?.is_some() {
+            // A promotion would look into that file for the last record, fail, and come back with less.
+            start::stop(&self.config, &self.guardian).await?;
+            return Err(KeeperError::postgres(format!(
+                "PostgreSQL was stopped to put a file of timeline {} in order that was cut short",
+                facts.timeline
+            )));
+        }
+        Ok(Seal { timeline: fork::timeline_at(&self.config.pgdata, facts.timeline, facts.lsn), lsn: facts.lsn })
+    }
+
+    /// What this PostgreSQL says, with the timeline of the WAL that it has.
+    async fn facts(&self, sql: &Kept<'_>) -> Result<Facts> {
+        let mut facts = Facts::ask(sql, QUERY).await?;
+        if facts.in_recovery {
+            facts.timeline = fork::timeline_at(&self.config.pgdata, facts.timeline, facts.lsn);
+        }
+        Ok(facts)
     }
 
     /// What the most advanced standby has, and no more.

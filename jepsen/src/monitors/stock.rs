@@ -139,5 +139,6 @@ pub fn modest(pgdata: &std::path::Path) -> Result<()> {
     let mut conf =
         fs::OpenOptions::new().append(true).open(&path).context(format!("open {}", path.display()))?;
     conf.write_all(b"\nshared_buffers = '64MB'\nmax_wal_size = '256MB'\nhuge_pages = off\n")?;
-    Ok(())
+    // Its power may go a moment later.
+    conf.sync_all().context(format!("sync {}", path.display()))
 }

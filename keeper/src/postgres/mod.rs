@@ -6,6 +6,7 @@ pub mod command;
 pub mod conf;
 pub mod control;
 pub mod facts;
+pub mod fork;
 pub mod hba;
 pub mod kept;
 pub mod rewind;

@@ -8,6 +8,7 @@ use tracing::{info, warn};
 
 use super::control::{Installation, PidFile};
 use super::facts::Facts;
+use super::fork;
 use super::sql::{LocalServer, Sql, SqlError};
 use super::standby;
 use crate::boottime::BootTime;
@@ -101,6 +102,9 @@ pub async fn ensure_running(config: &Config, guardian: &Guardian) -> std::result
 async fn start(config: &Config, guardian: &Guardian, extra: Vec<String>) -> std::result::Result<(), StartError> {
     if postmaster(config, guardian).await?.is_none() {
         check_data_directory(&config.pgdata)?;
+        if standby::is_standby(&config.pgdata) {
+            fork::mend(&config.pgdata)?;
+        }
         let install = Installation::of(&config.pg_ctl)?;
         let log = config.pgdata.join("startup.log");
         // Its beginning is what tells why a start failed.

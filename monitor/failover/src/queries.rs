@@ -195,7 +195,8 @@ pub struct GroupRow {
     pub epoch: i64,
     /// The newest version of a synchronous configuration.
     pub sync_version: i64,
-    /// The configurations that the primary may have in effect, the newest last: `3: ANY 1 (...)`.
+    /// The configurations that the primary may have in effect, the newest last: `3: 'ANY 1 (...)'`;
+    /// before them `WAL up to ...`, while nobody but a new primary has that for sure.
     pub configurations: String,
 }
 
@@ -205,9 +206,12 @@ pub fn group_state(state: &State, observations: &Observations, formation: &str) 
         state.nodes.values().filter(|node| node.formation == formation).map(|node| node.group).collect();
     let row = |group| {
         let view = view(state, observations, formation, group);
-        let sets = view.list().flat_map(|member| &member.row.sync_sets);
+        let sets = view.list().flat_map(|member| member.row.sync_sets.iter().map(|set| (member.row.id, set)));
         let sets: Vec<String> = sets
-            .map(|set| alloc::format!("{}: '{}'", set.version, standby_names(set.required, &set.standbys)))
+            .map(|(id, set)| match crate::quorum::is_beginning(set, id) {
+                true => alloc::format!("WAL up to {}", set.confirmed),
+                false => alloc::format!("{}: '{}'", set.version, standby_names(set.required, &set.standbys)),
+            })
             .collect();
         GroupRow {
             formation: String::from(formation),

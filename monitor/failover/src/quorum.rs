@@ -12,6 +12,14 @@
 //! nothing more. With several configurations possible, it must hold for each of them. With k = 1
 //! (number_sync_standbys 0 or 1) no standby may be silent. An asynchronous configuration (k = 0)
 //! allows no silent standby either, as nothing bounds what is missing.
+//!
+//! **A new primary.** Its configurations speak of what it acknowledges itself. What others acknowledged
+//! before is on it, as it was elected for that, and on nobody else for sure: those who follow it now may
+//! have been cut off for long. So its list begins with an entry of its own, the node alone and where its
+//! WAL ended when it was told to take writes. That one asks for a sealed node which has got as far, until
+//! the primary confirms a configuration: this means that as many standbys as a commit waits for have all
+//! that was written before.
+//!
 //! The old primary itself has every commit: when it is stopped and sealed, nobody else is needed.
 
 use alloc::string::String;
@@ -23,7 +31,7 @@ use crate::queries::sync_standbys;
 use crate::settings::Mistake;
 use crate::state::{Generation, Node, SyncSet};
 use crate::values::{Lsn, NodeId};
-use crate::view::{View, node_text};
+use crate::view::{Member, View, node_text};
 
 /// Whether every acknowledged write is on a sealed node although `silent` ones are out of reach.
 pub(crate) fn loss_free(view: &View, silent: &[NodeId]) -> bool {
@@ -82,6 +90,23 @@ pub(crate) fn suffices(set: &SyncSet, sealed: usize) -> bool {
     required > 0 && !set.standbys.is_empty() && sealed.saturating_add(required) > set.standbys.len()
 }
 
+/// The entry of a new primary's list that stands for all that was acknowledged before its time.
+pub(crate) fn is_beginning(set: &SyncSet, writer: NodeId) -> bool {
+    set.standbys == [writer]
+}
+
+/// How many seals of a configuration there are, or would be if every member that `is_there` were sealed.
+pub(crate) fn votes(view: &View, writer: NodeId, set: &SyncSet, is_there: impl Fn(&Member) -> bool) -> usize {
+    if !is_beginning(set, writer) {
+        return set.standbys.iter().filter(|id| view.member(**id).is_some_and(&is_there)).count();
+    }
+    let has_it = |member: &Member| {
+        let row = &member.row;
+        row.id == writer || set.confirmed != Lsn::ZERO && row.lsn >= set.confirmed && !view.off_lineage(row.id)
+    };
+    usize::from(view.list().any(|member| has_it(member) && is_there(member)))
+}
+
 /// The node whose configurations count: the last one that was allowed to take writes.
 pub(crate) fn writer<'a, 'b>(view: &'b View<'a>) -> Option<&'b crate::view::Member<'a>> {
     let candidate = view.candidate().filter(|member| !member.row.goal.is_writable()).map(|member| member.row.id);
@@ -103,20 +128,29 @@ pub(crate) fn count(view: &View) -> Count {
         let standbys = missing.is_empty() && view.list().any(|member| is_sealed(&member.row));
         return Count { standbys, missing, possible: true, nothing_known: true, old_primary: false };
     };
+    let (id, sets) = (writer.row.id, &writer.row.sync_sets);
     let sealed = |id: &&NodeId| view.member(**id).is_some_and(|member| is_sealed(&member.row));
     let mut missing: Vec<NodeId> = Vec::new();
-    for set in &writer.row.sync_sets {
+    for set in sets.iter().filter(|set| !is_beginning(set, id)) {
         missing.extend(set.standbys.iter().filter(|id| !sealed(id)));
     }
     missing.sort_unstable();
     missing.dedup();
-    let sets = &writer.row.sync_sets;
     let imagined = usize::from(view.settings.mistake == Some(Mistake::CountsOneSealLess));
+    let enough = |set: &SyncSet| {
+        suffices(set, votes(view, id, set, |member| is_sealed(&member.row)) + imagined)
+            // The mistake of the time before there was such an entry.
+            || view.settings.mistake == Some(Mistake::ForgetsTheBeginning) && is_beginning(set, id)
+    };
+    let able = |set: &SyncSet| match is_beginning(set, id) {
+        true => votes(view, id, set, |member| member.row.id != id) > 0,
+        false => suffices(set, set.standbys.len()),
+    };
     Count {
-        standbys: sets.iter().all(|set| suffices(set, set.standbys.iter().filter(sealed).count() + imagined)),
+        standbys: sets.iter().all(enough),
         old_primary: is_stopped(&writer.row) || is_sealed(&writer.row),
         missing,
-        possible: sets.iter().all(|set| suffices(set, set.standbys.len())),
+        possible: sets.iter().all(able),
         nothing_known: false,
     }
 }
@@ -145,10 +179,17 @@ pub(crate) fn statement(view: &View) -> Vec<String> {
     if let Some(writer) = writer(view) {
         for set in &writer.row.sync_sets {
             let names = crate::queries::standby_names(set.required, &set.standbys);
-            let sealed =
-                set.standbys.iter().filter(|id| view.member(**id).is_some_and(|member| is_sealed(&member.row))).count();
+            let sealed = votes(view, writer.row.id, set, |member| is_sealed(&member.row));
             let required = usize::try_from(set.required).unwrap_or(usize::MAX);
-            if required == 0 || set.standbys.is_empty() {
+            if is_beginning(set, writer.row.id) {
+                if sealed == 0 {
+                    lines.push(alloc::format!(
+                        "no sealed node has the WAL up to {} with which {} was promoted",
+                        set.confirmed,
+                        node_text(&writer.row)
+                    ));
+                }
+            } else if required == 0 || set.standbys.is_empty() {
                 lines.push(alloc::format!(
                     "configuration {} waits for no standby: only {} itself has all its writes",
                     set.version,
@@ -294,12 +335,23 @@ fn record_joint(view: &mut View) {
             clear(view, id);
         }
     }
-    let primary = view.primary().map(|member| member.row.id);
-    if let Some(id) = primary {
+    let primary = view.primary().map(|member| (member.row.id, member.stored_states().0));
+    if let Some((id, was_goal)) = primary {
+        if was_goal.is_some_and(|goal| matches!(goal, FastForward | PreparePromotion)) {
+            begin(view, id);
+        }
         join(view, id, false);
         confirm(view, id);
     }
-    forget_followers(view, primary);
+    forget_followers(view, primary.map(|(id, _)| id));
+}
+
+/// A candidate is told to take writes: everything that was acknowledged is on it, up to where it is.
+fn begin(view: &mut View, id: NodeId) {
+    let Some(member) = view.change(id) else { return };
+    let (standbys, confirmed) = (alloc::vec![id], member.row.lsn);
+    // No keeper is told of it, so that none confirms it.
+    member.row.sync_sets.insert(0, SyncSet { standbys, required: 1, offered: false, version: 0, confirmed });
 }
 
 fn clear(view: &mut View, id: NodeId) {

@@ -241,8 +241,8 @@ pub(crate) fn replaceable(view: &View, primary: Option<NodeId>) -> bool {
     let reports = primary.seen.report.is_some()
         && view.since_us(primary.seen.report) <= view.settings.suspicion_timeout_ms.saturating_mul(1000);
     let sealable = |set: &crate::state::SyncSet| {
-        let there = set.standbys.iter().filter(|id| view.member(**id).is_some_and(usable)).count();
-        quorum::suffices(set, there)
+        let able = |member: &Member| usable(member) && member.row.id != primary.row.id;
+        quorum::suffices(set, quorum::votes(view, primary.row.id, set, able))
     };
     reports || (!primary.row.sync_sets.is_empty() && primary.row.sync_sets.iter().all(sealable))
 }

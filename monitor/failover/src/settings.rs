@@ -270,6 +270,7 @@ pub struct Settings {
 pub enum Mistake {
     CountsOneSealLess,
     ComparesRawLsn,
+    ForgetsTheBeginning,
 }
 
 impl Mistake {
@@ -277,6 +278,7 @@ impl Mistake {
         match session.get("mistake").filter(|_| cfg!(debug_assertions))?.as_str() {
             "counts one seal less" => Some(Mistake::CountsOneSealLess),
             "compares raw lsn" => Some(Mistake::ComparesRawLsn),
+            "forgets the beginning" => Some(Mistake::ForgetsTheBeginning),
             _ => None,
         }
     }

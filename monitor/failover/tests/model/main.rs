@@ -17,7 +17,7 @@ mod starts;
 mod world;
 
 use explore::{Found, Search, explore};
-use starts::{after_a_failover, after_two_failovers, amid_a_return, group};
+use starts::{after_a_failover, amid_a_promotion, after_two_failovers, amid_a_return, group};
 use world::*;
 
 /// All of these kinds at once, `total` of them on one path, and one write.
@@ -108,6 +108,19 @@ fn a_standby_that_sat_out_a_failover() {
     holds("after a failover", &first, Search { depth: 11, recover: 8, ..REAL });
 }
 
+/// Found by a random run of real processes, which lost what a third node had missed.
+#[test]
+fn a_new_primary_that_dies_before_anybody_has_caught_up() {
+    let first = amid_a_promotion(up_to(1, &[CRASHES, POSTMASTERS]));
+    holds("amid a promotion", &first, Search { depth: 9, recover: 8, ..REAL });
+}
+
+#[test]
+fn monitors_that_forget_what_was_before_a_promotion() {
+    let first = amid_a_promotion(up_to(1, &[POSTMASTERS]));
+    breaks("the beginning forgotten", &first, Mutant::ForgetsBeginning, "acknowledge");
+}
+
 #[test]
 fn a_keeper_that_skips_the_seal() {
     let first = group(3, 1, up_to(1, &[SUSPICIONS]));
@@ -181,6 +194,7 @@ fn as_told() {
         Mutant::NamesAfterPromotion,
         Mutant::ConfirmsAtOnce,
         Mutant::ClearsNames,
+        Mutant::ForgetsBeginning,
     ]
     .get(get("mutant", 0))
     .expect("a mutant");
@@ -188,6 +202,7 @@ fn as_told() {
         1 => after_a_failover(faults),
         2 => after_two_failovers(faults),
         3 => amid_a_return(faults),
+        4 => amid_a_promotion(faults),
         _ => group(get("nodes", 3), get("number_sync", 1) as i32, faults),
     };
     let search = Search { mutant, depth: get("depth", 100), recover: get("recover", 1), states: get("states", 20_000_000) };

@@ -136,6 +136,24 @@ pub fn amid_a_return(faults: Faults) -> World {
     world
 }
 
+/// Node 3 was away and not waited for when a write was acknowledged, which nodes 1 and 2 have. Now node 1 is
+/// dead for good, node 2 is the candidate, and node 3 is back with what it had.
+pub fn amid_a_promotion(faults: Faults) -> World {
+    let world = group(3, 1, Faults { total: 2, crashes: 2, writes: 1, ..Faults::default() });
+    let [crash, suspect, waits @ ..] = &THIRD_CATCHES_UP;
+    let mut world = after(world, &[*crash, *suspect]);
+    world = after(world, &waits[..4]);
+    world = after(world, &[Action::Write(0), Action::Stream(1)]);
+    assert!(world.acked != 0);
+    world = after(world, &[Action::Crash(0), Action::Suspect(0, Time::Soon)]);
+    while world.machines[1].state != NodeState::PreparePromotion {
+        fair_step(&mut world, &[0, 2]);
+    }
+    world = after(world, &[Action::Restart(2)]);
+    world.left = faults;
+    world
+}
+
 /// Node 2 was promoted while node 3 was not waited for. Node 3 sat that out, and lies on timeline 1 with a
 /// large write that nobody else has; node 1, which wrote it, has been rewound and follows node 2. A small
 /// write was acknowledged since, and the monitors begin to replace node 2 as well.

@@ -25,6 +25,7 @@ pub enum Mutant {
     CountsOneLess,
     /// The monitors compare positions without timelines.
     RawLsn,
+    ForgetsBeginning,
     /// A keeper acts on an answer of an older epoch.
     ForgetsEpochs,
     /// A promoted node has its synchronous_standby_names only when it reports.
@@ -41,6 +42,7 @@ impl Mutant {
         match self {
             Mutant::CountsOneLess => Some("counts one seal less"),
             Mutant::RawLsn => Some("compares raw lsn"),
+            Mutant::ForgetsBeginning => Some("forgets the beginning"),
             _ => None,
         }
     }
@@ -305,11 +307,13 @@ impl World {
             let confirmed = confirmed.max().unwrap_or(0);
             // Only a report that comes late would be compared with the newest epoch.
             let epoch = if self.left.delays > 0 || !self.late.is_empty() || row.goal == NodeState::ReportLsn { row.epoch } else { 0 };
-            let first = row.sync_sets.first().map_or(nobody, |set| set.confirmed);
+            // Where a new primary began is compared.
+            let first = row.sync_sets.first().filter(|set| set.standbys != [row.id]).map_or(nobody, |set| set.confirmed);
             if (row.lsn, row.sync_version, row.epoch, first) != (lsn, confirmed, epoch, nobody) {
                 let row = Arc::make_mut(row);
                 (row.lsn, row.sync_version, row.epoch) = (lsn, confirmed, epoch);
-                if let Some(set) = row.sync_sets.first_mut() {
+                let id = row.id;
+                if let Some(set) = row.sync_sets.first_mut().filter(|set| set.standbys != [id]) {
                     set.confirmed = nobody;
                 }
             }
