@@ -87,6 +87,14 @@ impl Operator {
     }
 }
 
+/// The monitors of a node's data directory; `None`: it runs without one.
+pub fn monitors_of(pgdata: &Path) -> Result<Option<Located>, CliError> {
+    match keeper::commands::config::get(pgdata, "pg_autoctl.monitor")? {
+        uri if uri == keeper::config::MONITOR_DISABLED => Ok(None),
+        _ => from_data_dir(pgdata).map(Some),
+    }
+}
+
 /// Options win over the environment, and a named monitor wins over a data directory.
 pub fn monitors(args: &MonitorArgs) -> Result<Located, CliError> {
     let mut located = if let Some(uri) = &args.monitor {
@@ -181,13 +189,18 @@ fn from_data_dir(pgdata: &Path) -> Result<Located, CliError> {
         Some(Kind::Monitor) => {
             let config =
                 Config::load(&pgdata).map_err(|error| CliError::new(Status::BadConfiguration, error.to_string()))?;
-            let target = replicas_target(&config);
-            let sslmode = target.sslmode.clone();
-            Ok(Located { sslmode, ..Located::at(target) })
+            Ok(monitor_of(&config))
         }
         Some(Kind::Node) => from_pg_autoctl(&pg_autoctl_config(&pgdata)),
         None => Err(not_created(&pgdata)),
     }
+}
+
+/// All replicas of a monitor's configuration.
+pub fn monitor_of(config: &Config) -> Located {
+    let target = replicas_target(config);
+    let sslmode = target.sslmode.clone();
+    Located { sslmode, ..Located::at(target) }
 }
 
 /// This replica first: it is the nearest.

@@ -20,7 +20,7 @@ use clap::FromArgMatches;
 use clap::error::ErrorKind;
 
 use crate::args::change::SetNode;
-use crate::args::{Cli, Perform, Set, Show, Toggle, Verb};
+use crate::args::{Cli, JsonArgs, Perform, Set, Show, Toggle, Verb};
 use crate::exit::{CliError, Status};
 
 fn main() -> ExitCode {
@@ -46,10 +46,14 @@ fn main() -> ExitCode {
     let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
+            if error.kind() == ErrorKind::DisplayVersion {
+                // As pg_autoctl: the same as the command of that name.
+                return verbs::version::run(&JsonArgs { json: false }).map_or(Status::Internal, |()| Status::Ok).into();
+            }
             // Printing fails only when the stream is gone: then nobody reads it anyway.
             let _ = error.print();
             return match error.kind() {
-                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Status::Ok.into(),
+                ErrorKind::DisplayHelp => Status::Ok.into(),
                 _ => Status::BadArguments.into(),
             };
         }
@@ -92,7 +96,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Verb::Get(verb) => verbs::settings::get(verb),
         Verb::Set(verb) => verbs::settings::set(verb),
         Verb::Perform(verb) => verbs::perform::run(verb),
-        Verb::Config(verb) => verbs::node::config(verb),
+        Verb::Config(verb) => verbs::node_config::run(verb),
         Verb::Explain(args) => verbs::explain::run(&args),
         Verb::Simulate(args) => verbs::simulate::run(&args),
         Verb::Demo(args) => verbs::demo::run(&args),

@@ -1,6 +1,7 @@
 //! A line at the foot of a terminal that says what is going on. Where nobody watches there is none.
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -83,12 +84,22 @@ pub fn aside<T>(print: impl FnOnce() -> T) -> T {
     }
 }
 
+/// A screen of its own is drawn on the terminal: a log line would be written right across it.
+static SCREEN: AtomicBool = AtomicBool::new(false);
+
+/// From now on, or until now, log lines are left out.
+pub fn screen(drawn: bool) {
+    SCREEN.store(drawn, Ordering::SeqCst);
+}
+
 /// Stderr for log lines. Nobody is left to hear that it is closed: that is not an error.
 pub struct Log;
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let _ = aside(|| io::stderr().write_all(bytes));
+        if !SCREEN.load(Ordering::SeqCst) {
+            let _ = aside(|| io::stderr().write_all(bytes));
+        }
         Ok(bytes.len())
     }
 

@@ -49,7 +49,15 @@ const THREE: &str = "m1=127.0.0.1:6001,m2=127.0.0.1:6002,m3=127.0.0.1:6003";
 
 #[test]
 fn exit_codes_of_help_and_mistakes() {
-    fine(&pgquorum(&["--version"]));
+    assert_eq!(pgquorum(&["--version"]).stdout, pgquorum(&["version"]).stdout);
+    // pg_autoctl's internals, under its name for them: always there, shown when asked for.
+    fine(&pgquorum(&["do", "fsm", "gv"]));
+    let shown = pgquorum_with(&["help", "do", "fsm"], &[("PG_AUTOCTL_DEBUG", "1")]);
+    assert!(String::from_utf8_lossy(&shown.stdout).contains("gv"), "{}", stderr(&shown));
+    for internal in ["monitor active", "service node-active", "demo run", "standby promote", "pgctl off", "tmux session"] {
+        let words: Vec<&str> = ["do"].into_iter().chain(internal.split(' ')).collect();
+        refused(pgquorum(&words), 1, &["not provided"]);
+    }
     fine(&pgquorum(&["version", "--json"]));
     fine(&pgquorum(&["help", "perform", "failover"]));
     assert_eq!(pgquorum(&[]).status.code(), Some(1));
@@ -134,14 +142,37 @@ fn what_does_not_run_is_not_running() {
     refused(pgquorum(&["status", "--pgdata", path]), 1, &["pgquorum create monitor"]);
     fine(&create(&pgdata, &[]));
     refused(pgquorum(&["status", "--pgdata", path]), 3, &["no monitor runs", "pgquorum run"]);
-    refused(pgquorum(&["stop", "--pgdata", path]), 3, &["no monitor runs"]);
+    refused(pgquorum(&["stop", "--pgdata", path]), 12, &["no monitor runs"]);
     // A number in a stale file may belong to another process by now: this one.
     fs::write(pgdata.join("pgquorum.pid"), format!("{}\n", std::process::id())).unwrap();
     let output = pgquorum(&["stop", "--pgdata", path]);
-    refused(output, 3, &["no monitor runs"]);
+    refused(output, 12, &["no monitor runs"]);
     let json = pgquorum(&["status", "--json", "--pgdata", path]);
     assert_eq!(json.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&json.stdout).contains("\"not running\""));
+}
+
+#[test]
+fn the_store_of_a_dropped_monitor_waits_for_the_same_monitor() {
+    let dir = tempfile::tempdir().unwrap();
+    let pgdata = dir.path().join("m1");
+    let path = pgdata.to_str().unwrap();
+    let same = ["--name", "m1", "--replicas", THREE];
+    fine(&create(&pgdata, &same));
+    fs::create_dir(pgdata.join("store")).unwrap();
+    let dropped = pgquorum(&["drop", "monitor", "--pgdata", path]);
+    fine(&dropped);
+    assert!(stderr(&dropped).contains("its store stays") && stderr(&dropped).contains("one of 3: 2 must run"));
+    refused(pgquorum(&["run", "--pgdata", path]), 12, &["no data directory of"]);
+    refused(pgquorum(&["drop", "monitor", "--pgdata", path]), 1, &["no data directory of"]);
+    let other = create(&pgdata, &["--name", "m2", "--replicas", THREE]);
+    refused(other, 2, &["the dropped monitor \"m1\"", "another --pgdata"]);
+    let again = create(&pgdata, &same);
+    fine(&again);
+    assert!(stderr(&again).contains("taking up the store"), "{}", stderr(&again));
+    assert!(pgdata.join("store").exists() && !pgdata.join("dropped").exists());
+    fine(&pgquorum(&["drop", "monitor", "--destroy", "--pgdata", path]));
+    assert!(!pgdata.exists());
 }
 
 /// What pg_autoctl answers differs by command.
@@ -175,7 +206,11 @@ fn the_configuration_of_a_monitor() {
     let all = pgquorum(&["config", "get", "--pgdata", path]);
     fine(&all);
     let text = String::from_utf8_lossy(&all.stdout).into_owned();
-    assert!(text.contains("\"port\": \"6007\"") && text.contains("(set)") && !text.contains("hunter2"), "{text}");
+    assert!(text.contains("\nport = 6007\n") && text.contains("(set)") && !text.contains("hunter2"), "{text}");
+    let json = pgquorum(&["config", "get", "--json", "--pgdata", path]);
+    assert!(String::from_utf8_lossy(&json.stdout).contains("\"port\": \"6007\""));
+    let files = pgquorum(&["show", "file", "--pgdata", path]);
+    assert!(String::from_utf8_lossy(&files.stdout).contains(&format!(" Config | {path}/pgquorum.cfg")));
     let one = pgquorum(&["config", "get", "postgresql.port", "--pgdata", path]);
     assert_eq!(String::from_utf8_lossy(&one.stdout), "6007\n");
     fine(&pgquorum(&["config", "check", "--pgdata", path]));

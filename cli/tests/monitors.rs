@@ -29,7 +29,7 @@ fn the_life_of_three_monitors() {
     let m1 = monitors.pgdata("m1");
     let m1 = m1.to_str().unwrap();
     let twice = monitors.local(&["run", "--pgdata", m1]);
-    assert_eq!(twice.status.code(), Some(3), "{}", text(&twice.stderr));
+    assert_eq!(twice.status.code(), Some(12), "{}", text(&twice.stderr));
     assert!(text(&twice.stderr).contains("pgquorum stop"), "{}", text(&twice.stderr));
     assert!(monitors.local(&["status", "--pgdata", m1]).status.success());
     assert!(monitors.local(&["reload", "--pgdata", m1]).status.success());
@@ -85,6 +85,62 @@ fn a_dead_follower_is_seen_while_nothing_else_happens() {
     eventually("the dead one shown as unreachable", || {
         monitors.roles().is_some_and(|roles| roles.get(follower).is_some_and(|role| role == "unreachable"))
     });
+}
+
+/// One of three may go. With a second one the majority would go, too: that needs to be meant.
+#[test]
+fn a_monitor_is_dropped_and_made_again() {
+    let mut monitors = Monitors::start();
+    monitors.ask(&["create", "formation", "--formation", "kept"]);
+    let leader = monitors.leader();
+    let path = |monitors: &Monitors, name: &str| monitors.pgdata(name).to_str().unwrap().to_string();
+    let drop = |monitors: &mut Monitors, name: &str, more: &[&str]| {
+        let output = monitors.local(&[&["drop", "monitor", "--pgdata", &path(monitors, name)], more].concat());
+        if output.status.success() {
+            assert_eq!(monitors.running.remove(name).unwrap().wait().unwrap().code(), Some(0));
+        }
+        output
+    };
+    let dropped = drop(&mut monitors, leader, &[]);
+    assert!(dropped.status.success(), "{}", text(&dropped.stderr));
+    let next = monitors.leader();
+    assert_ne!(next, leader);
+    assert!(monitors.ask(&["show", "uri"]).contains("kept"));
+
+    let last = NAMES.into_iter().find(|name| ![leader, next].contains(name)).unwrap();
+    let refused = drop(&mut monitors, last, &["--destroy"]);
+    assert_eq!(refused.status.code(), Some(3), "{}", text(&refused.stderr));
+    assert!(text(&refused.stderr).contains("1 of 3 monitors would run, and 2 are needed"), "{}", text(&refused.stderr));
+    assert!(monitors.local(&["status", "--pgdata", &path(&monitors, last)]).status.success());
+
+    // Made again with the same words, it goes on with its store.
+    let words = ["create", "monitor", "--name", leader, "--hostname", "127.0.0.1", "--auth", "trust", "--no-ssl"];
+    let (pgdata, replicas) = (path(&monitors, leader), monitors.replicas.clone());
+    let made = monitors.local(&[&words[..], &["--pgdata", &pgdata, "--replicas", &replicas]].concat());
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    monitors.run(leader);
+    eventually("it is back", || {
+        monitors.roles().is_some_and(|roles| roles.values().filter(|role| *role == "follower").count() == 2)
+    });
+    let forced = drop(&mut monitors, last, &["--destroy", "--force"]);
+    assert!(forced.status.success() && !monitors.pgdata(last).exists(), "{}", text(&forced.stderr));
+}
+
+/// On a terminal the screen is all there is: a monitor that is gone is no line across it.
+#[test]
+fn watch_moves_on_from_a_dead_monitor_without_a_word_across_the_screen() {
+    let monitors = Monitors::start();
+    let uri = monitors.uri.replace("autoctl_node@", "autoctl_node@127.0.0.1:1,");
+    let command = format!("stty cols 80 rows 24; timeout 6 {} watch --monitor {uri}", env!("CARGO_BIN_EXE_pgquorum"));
+    let output = std::process::Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .env("TERM", "xterm")
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    let drawn = text(&output.stdout);
+    assert!(drawn.contains("Formation:") && drawn.contains("leader"), "{drawn}");
+    assert!(!drawn.contains("INFO") && !drawn.contains("going on with"), "{drawn}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,6 +26,9 @@ pub struct DropMonitor {
     /// Remove the data directory, too: this replica's copy of the state is gone
     #[arg(short, long)]
     pub destroy: bool,
+    /// Although the monitors that remain are no majority: nothing fails over any more
+    #[arg(long)]
+    pub force: bool,
 }
 
 #[derive(Args)]
@@ -190,7 +193,7 @@ pub struct SetMetadata {
     /// The node's new host name or address
     #[arg(short = 'H', long)]
     pub hostname: Option<String>,
-    /// Not supported yet: the port of a node stays
+    /// The present port; another one is for `run --pgport`
     #[arg(short, long, value_name = "PORT")]
     pub pgport: Option<u16>,
     #[command(flatten)]

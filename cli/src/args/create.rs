@@ -182,10 +182,10 @@ pub struct CreateFormation {
     #[arg(long, default_value = "postgres")]
     pub dbname: String,
     /// Nodes may have standbys (the default)
-    #[arg(short = 's', long, conflicts_with = "disable_secondary")]
+    #[arg(short = 's', long, alias = "with-secondary", conflicts_with = "disable_secondary")]
     pub enable_secondary: bool,
     /// Nodes have no standbys
-    #[arg(short = 'S', long)]
+    #[arg(short = 'S', long, alias = "without-secondary")]
     pub disable_secondary: bool,
     /// Standbys that must confirm every commit beyond the first candidate
     #[arg(short, long, value_name = "N", default_value_t = 0)]

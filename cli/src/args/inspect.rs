@@ -67,6 +67,12 @@ pub enum InspectMonitor {
     Get(MonitorGet),
     /// The API version that the monitors speak
     Version(AskMonitor),
+    /// Keepers register themselves
+    #[command(hide = true, disable_help_flag = true)]
+    Register(Anything),
+    /// Keepers report themselves
+    #[command(hide = true, disable_help_flag = true)]
+    Active(Anything),
     /// Read a notification of the channel "state"
     ParseNotification {
         /// The payload
@@ -196,6 +202,8 @@ pub enum PgSetup {
     Logs(PgArgs),
     /// The settings that the keeper gives to PostgreSQL
     Tune(PgArgs),
+    /// The lines that the keeper keeps in pg_hba.conf
+    Hba(PgArgs),
 }
 
 #[derive(Subcommand)]
@@ -238,10 +246,25 @@ pub enum Service {
         name: ServiceName,
         #[command(flatten)]
         data: DataDir,
+        // A number is JSON.
+        #[arg(short = 'J', long, hide = true)]
+        json: bool,
     },
     /// Services restart with the node
     #[command(hide = true, disable_help_flag = true)]
     Restart(Anything),
+    /// One process is all of them
+    #[command(hide = true, disable_help_flag = true)]
+    Pgcontroller(Anything),
+    /// One process is all of them
+    #[command(hide = true, disable_help_flag = true)]
+    Postgres(Anything),
+    /// One process is all of them
+    #[command(hide = true, disable_help_flag = true)]
+    Listener(Anything),
+    /// One process is all of them
+    #[command(hide = true, disable_help_flag = true)]
+    NodeActive(Anything),
 }
 
 /// A service, by pg_autoctl's name.
@@ -263,4 +286,10 @@ pub enum InspectDemo {
     Uri(AskMonitor),
     /// Connect where the application would: is there a primary that answers?
     Ping(AskMonitor),
+    /// See `pgquorum demo`
+    #[command(hide = true, disable_help_flag = true)]
+    Run(Anything),
+    /// See `pgquorum demo`
+    #[command(hide = true, disable_help_flag = true)]
+    Summary(Anything),
 }

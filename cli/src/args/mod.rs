@@ -85,7 +85,7 @@ pub enum Verb {
     /// Tell whether the monitor or the node of a data directory runs
     Status(service::StatusArgs),
     /// Look below: state machine, setup, network, processes
-    #[command(subcommand, alias = "do")]
+    #[command(subcommand)]
     Inspect(Inspect),
     /// Print the command tree, the help of a command, shell completions or man pages
     Help(HelpArgs),

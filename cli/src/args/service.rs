@@ -17,7 +17,7 @@ pub struct RunArgs {
     /// The node's new host name or address
     #[arg(short = 'H', long, conflicts_with = "rejoin")]
     pub hostname: Option<String>,
-    /// Not supported yet: the port of a node stays
+    /// PostgreSQL's new port
     #[arg(short, long, value_name = "PORT", conflicts_with = "rejoin")]
     pub pgport: Option<u16>,
 }
@@ -90,7 +90,6 @@ pub struct ConfigSet {
     pub json: JsonArgs,
     /// section.option
     pub setting: String,
-    /// The new value [default: none, an empty text]
-    #[arg(default_value = "")]
+    /// The new value; "" for none
     pub value: String,
 }

@@ -12,7 +12,7 @@ use crate::exit::{CliError, Status};
 use crate::locate;
 use crate::server::client_tls::{ClientTls, ensure_self_signed};
 use crate::server::{Auth, Config, ConfigError, Replica, ReplicaTls, RunOptions, default_replica_port};
-use crate::verbs::{block_on, later, print_notices, service};
+use crate::verbs::{block_on, drop_monitor, later, print_notices, service};
 
 pub fn run(verb: Create) -> Result<(), CliError> {
     match verb {
@@ -30,7 +30,11 @@ fn formation(args: &CreateFormation) -> Result<(), CliError> {
         let client = locate::monitors(&args.monitor)?.client();
         client
             .create_formation(&args.formation, &args.kind, &args.dbname, secondary, args.number_sync_standbys)
-            .await?;
+            .await
+            .map_err(|error| match error.code() {
+                Some("23505") => CliError::from(error).hint(format!("formation \"{}\" exists already", args.formation)),
+                _ => error.into(),
+            })?;
         print_notices(&client);
         info!(
             "created formation \"{}\" of kind \"{}\", with secondaries {}",
@@ -67,11 +71,15 @@ fn monitor(args: &CreateMonitor) -> Result<(), CliError> {
             info!("the monitor \"{}\" exists in {}", config.name, config.pgdata.display());
         }
         None => {
+            let taken_up = drop_monitor::take_up(&config.pgdata, &config)?;
             if let Some(tls) = config.client_tls.as_ref().filter(|tls| tls.self_signed) {
                 ensure_self_signed(tls, &config.hostname)
                     .map_err(|error| CliError::new(Status::BadState, error.to_string()))?;
             }
             config.save().map_err(bad_options)?;
+            if taken_up {
+                drop_monitor::taken_up(&config.pgdata)?;
+            }
             info!("created the monitor \"{}\" in {}", config.name, config.pgdata.display());
         }
     }
@@ -224,6 +232,9 @@ fn existing(pgdata: &Path) -> Result<Option<Config>, CliError> {
     };
     if pgdata.join("pgquorum.cfg").exists() {
         return Config::load(pgdata).map(Some).map_err(|error| CliError::new(Status::BadConfiguration, error.to_string()));
+    }
+    if pgdata.join(drop_monitor::DROPPED).join("pgquorum.cfg").exists() {
+        return Ok(None);
     }
     // A fresh file system has this, and an interrupted creation leaves that.
     let ours = ["lost+found", "pgquorum.cfg.new", "server.crt", "server.key", "server.new"];

@@ -5,12 +5,12 @@ use tracing::info;
 use crate::args::change::{DropFormation, DropNode, DropVerb};
 use crate::exit::{CliError, Status};
 use crate::locate::{self, Operator};
-use crate::verbs::{block_on, print_notices, service};
+use crate::verbs::{block_on, drop_monitor, print_notices};
 use crate::wait::{Print, Waiter, Wanted, describe};
 
 pub fn run(verb: DropVerb) -> Result<(), CliError> {
     match verb {
-        DropVerb::Monitor(args) => service::drop(&args),
+        DropVerb::Monitor(args) => drop_monitor::run(&args),
         DropVerb::Node(args) if args.is_local() => crate::verbs::node::drop_local(&args),
         DropVerb::Node(args) if args.destroy => Err(CliError::new(
             Status::BadArguments,
@@ -63,7 +63,11 @@ fn node(args: &DropNode) -> Result<(), CliError> {
 fn formation(args: &DropFormation) -> Result<(), CliError> {
     block_on(async {
         let client = locate::monitors(&args.monitor)?.client();
-        client.drop_formation(&args.formation).await?;
+        client.drop_formation(&args.formation).await.map_err(|error| match error.code() {
+            Some("23503") => CliError::from(error)
+                .hint(format!("it has nodes: `pgquorum show state --formation {}`, `pgquorum drop node`", args.formation)),
+            _ => error.into(),
+        })?;
         print_notices(&client);
         info!("dropped formation \"{}\"", args.formation);
         Ok(())

@@ -17,12 +17,12 @@ use crate::program;
 /// The commands by the name that this program was called by.
 pub fn command() -> Command {
     let name = program::name();
-    let command = Cli::command().name(name).bin_name(name);
-    match std::env::var_os("PG_AUTOCTL_DEBUG").is_some() {
-        // pg_autoctl shows its internals then, by another name.
-        true => command.mut_subcommand("inspect", |inspect| inspect.visible_alias("do")),
-        false => command,
-    }
+    // pg_autoctl's name for its internals, which it shows only when it is asked to.
+    let shown = std::env::var_os("PG_AUTOCTL_DEBUG").is_some();
+    Cli::command().name(name).bin_name(name).mut_subcommand("inspect", |inspect| match shown {
+        true => inspect.visible_alias("do"),
+        false => inspect.alias("do"),
+    })
 }
 
 pub fn run(args: &HelpArgs) -> Result<(), CliError> {

@@ -13,7 +13,7 @@ use crate::args::change::{SetMetadata, ToggleMonitor, ToggleSsl};
 use crate::exit::{CliError, Status};
 use crate::locate;
 use crate::output;
-use crate::verbs::{block_on, node};
+use crate::verbs::{block_on, node, node_config};
 
 /// What the configuration says instead of a URI when there is no monitor.
 const DISABLED: &str = keeper::config::MONITOR_DISABLED;
@@ -71,7 +71,7 @@ pub fn enable_ssl(args: &ToggleSsl) -> Result<(), CliError> {
     }
     take_up(&pgdata)?;
     if args.json.json {
-        return output::json(&node::all_settings(&pgdata)?["ssl"]);
+        return output::json(&node_config::all_settings(&pgdata)?["ssl"]);
     }
     Ok(())
 }
@@ -110,9 +110,6 @@ pub fn enable_monitor(args: &ToggleMonitor) -> Result<(), CliError> {
     };
     let pgdata = locate::node_dir(&args.data)?;
     let present = config::get(&pgdata, "pg_autoctl.monitor")?;
-    if present != DISABLED && present != *uri {
-        info!("the node had another monitor until now");
-    }
     let get = |name: &str| config::get(&pgdata, name);
     let (formation, name, host, dbname) =
         (get("pg_autoctl.formation")?, get("pg_autoctl.name")?, get("pg_autoctl.hostname")?, get("postgresql.dbname")?);
@@ -188,6 +185,9 @@ pub fn enable_monitor(args: &ToggleMonitor) -> Result<(), CliError> {
         Ok(())
     })?;
     config::set(&pgdata, "pg_autoctl.monitor", uri)?;
+    if present != DISABLED && present != *uri {
+        info!("the node had another monitor until now");
+    }
     take_up(&pgdata)
 }
 
@@ -242,7 +242,8 @@ pub fn set_metadata(args: &SetMetadata) -> Result<(), CliError> {
     let pgdata = locate::node_dir(&args.data)?;
     let port: u16 = config::get(&pgdata, "postgresql.port")?.parse().unwrap_or(monitor_client::DEFAULT_PORT);
     if args.pgport.is_some_and(|wanted| wanted != port) {
-        return Err(CliError::new(Status::BadArguments, "the port of a node cannot be changed in this release"));
+        return Err(CliError::new(Status::BadArguments, "PostgreSQL takes another port only when it is started")
+            .hint(format!("pgquorum stop, then pgquorum run --pgport {}", args.pgport.unwrap_or(port))));
     }
     let state = show::state(&pgdata)?;
     let client = client_of(&config::get(&pgdata, "pg_autoctl.monitor")?)?;

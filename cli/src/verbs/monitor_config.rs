@@ -10,7 +10,7 @@ use crate::args::service::ConfigVerb;
 use crate::exit::{CliError, Status};
 use crate::output;
 use crate::server::{Config, FILE_NAME};
-use crate::verbs::node::value;
+use crate::verbs::node_config::as_ini;
 
 /// What is never printed.
 const SECRETS: [&str; 1] = ["autoctl_node_password"];
@@ -25,10 +25,10 @@ pub fn run(pgdata: &Path, verb: &ConfigVerb) -> Result<(), CliError> {
         }
         ConfigVerb::Get(args) => {
             let all = all(pgdata)?;
-            let Some(name) = &args.setting else { return output::json(&Value::Object(all)) };
+            let Some(name) = &args.setting else { return print_all(pgdata, args.json.json) };
             let found = name.split_once('.').and_then(|(section, key)| all.get(section)?.get(key)?.as_str());
             match found {
-                Some(found) => value(name, found, args.json.json),
+                Some(found) => output::line(found),
                 None => Err(CliError::new(Status::BadArguments, format!("a monitor has no setting {name}"))
                     .hint("`pgquorum config get` prints all of them")),
             }
@@ -39,6 +39,12 @@ pub fn run(pgdata: &Path, verb: &ConfigVerb) -> Result<(), CliError> {
         )
         .hint(format!("edit {} and start the monitor again", pgdata.join(FILE_NAME).display()))),
     }
+}
+
+/// The whole file, without what is secret.
+pub fn print_all(pgdata: &Path, as_json: bool) -> Result<(), CliError> {
+    let all = Value::Object(all(pgdata)?);
+    if as_json { output::json(&all) } else { output::line(&as_ini(&all)) }
 }
 
 /// Every section with its settings.

@@ -1,24 +1,22 @@
 //! The PostgreSQL node of this machine: everything is done by the keeper's library.
 
 use std::env;
-use std::path::Path;
 use std::time::Duration;
 
 use keeper::KeeperError;
 use keeper::commands::create::SslChoice;
 use keeper::commands::service::{RunOptions, StopHow};
-use keeper::commands::{self, config, create, drop, service};
-use serde_json::{Map, Value, json};
+use keeper::commands::{self, create, drop, service};
+use serde_json::Value;
 use tracing::info;
 
 use crate::args::DataDir;
 use crate::args::change::DropNode;
 use crate::args::create::{CreatePostgres, SslArgs};
-use crate::args::service::{ConfigVerb, RunArgs, StatusArgs, StopArgs};
+use crate::args::service::{RunArgs, StatusArgs, StopArgs};
 use crate::exit::{CliError, Status};
 use crate::locate;
 use crate::output;
-use crate::verbs::monitor_config;
 
 impl From<KeeperError> for CliError {
     fn from(error: KeeperError) -> CliError {
@@ -111,7 +109,12 @@ pub fn stop(args: &StopArgs) -> Result<(), CliError> {
         (true, _, _) => StopHow::Fast,
         _ => StopHow::Smart,
     };
-    Ok(commands::block_on(service::stop(&locate::node_dir(&args.data)?, how))?)
+    let pgdata = locate::node_dir(&args.data)?;
+    if service::running(&commands::paths(&pgdata)?).is_none() {
+        // pg_autoctl's exit code for it.
+        return Err(CliError::new(Status::Internal, format!("no keeper runs on {}", pgdata.display())));
+    }
+    Ok(commands::block_on(service::stop(&pgdata, how))?)
 }
 
 pub fn reload(args: &DataDir) -> Result<(), CliError> {
@@ -122,12 +125,7 @@ pub fn reload(args: &DataDir) -> Result<(), CliError> {
 
 pub fn status(args: &StatusArgs) -> Result<(), CliError> {
     let pgdata = locate::node_dir(&args.data)?;
-    let mut status = commands::block_on(service::status(&pgdata))?;
-    // As pg_autoctl writes them.
-    if let Some(number) = status["postgres"]["version"].as_i64() {
-        status["postgres"]["version"] = Value::from(format!("{}.{}", number / 10_000, number % 10_000));
-    }
-    status["postgres"]["postmaster"] = json!({"status": status["postgres"]["mode"]});
+    let status = commands::block_on(service::status(&pgdata))?;
     if args.json.json {
         output::json(&status)?;
     }
@@ -150,69 +148,4 @@ pub fn drop_local(args: &DropNode) -> Result<(), CliError> {
     let pgdata = locate::node_dir(&args.monitor.data)?;
     let wait = Duration::from_secs(args.wait.seconds().unwrap_or(0));
     Ok(commands::block_on(drop::drop_node(&pgdata, args.destroy, args.force, wait))?)
-}
-
-pub fn config(verb: ConfigVerb) -> Result<(), CliError> {
-    let data = match &verb {
-        ConfigVerb::Check(args) => &args.data,
-        ConfigVerb::Get(args) => &args.data,
-        ConfigVerb::Set(args) => &args.data,
-    };
-    if let (pgdata, locate::Kind::Monitor) = locate::created(data)? {
-        return monitor_config::run(&pgdata, &verb);
-    }
-    match verb {
-        ConfigVerb::Check(args) => {
-            let checked = commands::block_on(config::check(&locate::node_dir(&args.data)?))?;
-            if args.json.json {
-                return output::json(&all_settings(&checked.pgdata)?);
-            }
-            info!("the configuration of node \"{}\" is sound", checked.name);
-            Ok(())
-        }
-        ConfigVerb::Get(args) => {
-            let pgdata = locate::node_dir(&args.data)?;
-            match args.setting {
-                Some(name) => value(&name, &config::get(&pgdata, &name)?, args.json.json),
-                None => output::json(&all_settings(&pgdata)?),
-            }
-        }
-        ConfigVerb::Set(args) => {
-            // pg_autoctl calls this a matter of the configuration, and `get` one of the arguments.
-            let refused = |error: KeeperError| {
-                let mut error = CliError::from(error);
-                if error.status == Status::BadArguments {
-                    error.status = Status::BadConfiguration;
-                }
-                error
-            };
-            let pgdata = locate::node_dir(&args.data)?;
-            let set = config::set(&pgdata, &args.setting, &args.value).map_err(refused)?;
-            value(&args.setting, &set, args.json.json)
-        }
-    }
-}
-
-/// The configuration with numbers where pg_autoctl has them.
-pub fn all_settings(pgdata: &Path) -> Result<Value, CliError> {
-    const NUMBERS: [&str; 4] = ["group", "port", "proxyport", "active"];
-    let mut all = config::get_all(pgdata)?;
-    for (section, settings) in all.as_object_mut().into_iter().flatten() {
-        for (key, value) in settings.as_object_mut().into_iter().flatten() {
-            let number = value.as_str().and_then(|text| text.parse::<i64>().ok());
-            if let Some(number) = number.filter(|_| section == "timeout" || NUMBERS.contains(&key.as_str())) {
-                *value = Value::from(number);
-            }
-        }
-    }
-    Ok(all)
-}
-
-pub fn value(name: &str, value: &str, as_json: bool) -> Result<(), CliError> {
-    if !as_json {
-        return output::line(value);
-    }
-    let mut object = Map::new();
-    object.insert(name.to_string(), Value::String(value.to_string()));
-    output::json(&Value::Object(object))
 }

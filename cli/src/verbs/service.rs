@@ -12,7 +12,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
 use crate::args::DataDir;
-use crate::args::change::DropMonitor;
 use crate::args::service::{RunArgs, StatusArgs, StopArgs};
 use crate::exit::{CliError, Status};
 use crate::locate;
@@ -23,12 +22,18 @@ use crate::verbs::version::{API_VERSION, RELEASE};
 /// As long as `stop` waits for the process to go.
 const STOP_WAIT: Duration = Duration::from_secs(60);
 
-fn load(pgdata: &Path) -> Result<Config, CliError> {
+pub fn load(pgdata: &Path) -> Result<Config, CliError> {
     Config::load(pgdata).map_err(|error| CliError::new(Status::BadConfiguration, error.to_string()))
 }
 
 pub fn run(args: &RunArgs) -> Result<(), CliError> {
-    let config = load(&locate::created(&args.data)?.0)?;
+    let pgdata = locate::created(&args.data)?.0;
+    let config = load(&pgdata)?;
+    if let Some(pid) = running_pid(&pgdata) {
+        // pg_autoctl's exit code for it.
+        return Err(CliError::new(Status::Internal, format!("a monitor runs already on {} (process {pid})", pgdata.display()))
+            .hint(format!("pgquorum stop --pgdata {}", pgdata.display())));
+    }
     serve(config, RunOptions { rejoin: args.rejoin })
 }
 
@@ -75,7 +80,7 @@ fn reread(pgdata: &Path, running: &Config) {
 }
 
 /// The process that runs on a data directory.
-fn running_pid(pgdata: &Path) -> Option<Pid> {
+pub fn running_pid(pgdata: &Path) -> Option<Pid> {
     let text = fs::read_to_string(pgdata.join(PID_FILE)).ok()?;
     let pid = Pid::from_raw(text.lines().next()?.trim().parse().ok().filter(|pid| *pid > 0)?);
     is_ours(pid, &pgdata.join(PID_FILE)).then_some(pid)
@@ -95,15 +100,16 @@ fn is_ours(pid: Pid, pid_file: &Path) -> bool {
     }
 }
 
-fn not_running(pgdata: &Path) -> CliError {
-    CliError::new(Status::BadState, format!("no monitor runs on {}", pgdata.display()))
+fn not_running(pgdata: &Path, status: Status) -> CliError {
+    CliError::new(status, format!("no monitor runs on {}", pgdata.display()))
         .hint(format!("pgquorum run --pgdata {}", pgdata.display()))
 }
 
 pub fn stop(args: &StopArgs) -> Result<(), CliError> {
     let pgdata = locate::created(&args.data)?.0;
     load(&pgdata)?;
-    let pid = running_pid(&pgdata).ok_or_else(|| not_running(&pgdata))?;
+    // pg_autoctl's exit code for it.
+    let pid = running_pid(&pgdata).ok_or_else(|| not_running(&pgdata, Status::Internal))?;
     let sent = match (args.fast, args.immediate) {
         (_, true) => Signal::SIGQUIT,
         (true, false) => Signal::SIGINT,
@@ -112,7 +118,7 @@ pub fn stop(args: &StopArgs) -> Result<(), CliError> {
     stop_process(&pgdata, pid, sent)
 }
 
-fn stop_process(pgdata: &Path, pid: Pid, sent: Signal) -> Result<(), CliError> {
+pub fn stop_process(pgdata: &Path, pid: Pid, sent: Signal) -> Result<(), CliError> {
     send(pid, sent)?;
     let deadline = Instant::now() + STOP_WAIT;
     while running_pid(pgdata) == Some(pid) {
@@ -129,33 +135,9 @@ fn stop_process(pgdata: &Path, pid: Pid, sent: Signal) -> Result<(), CliError> {
     Ok(())
 }
 
-/// `drop monitor`: stopped, and not to be started again. The store stays unless it is to go.
-pub fn drop(args: &DropMonitor) -> Result<(), CliError> {
-    let pgdata = locate::created(&args.data)?.0;
-    let config = load(&pgdata)?;
-    if let Some(pid) = running_pid(&pgdata) {
-        stop_process(&pgdata, pid, Signal::SIGTERM)?;
-    }
-    let done = match args.destroy {
-        true => fs::remove_dir_all(&pgdata),
-        false => fs::remove_file(pgdata.join("pgquorum.cfg")),
-    };
-    done.map_err(|error| {
-        CliError::new(Status::BadState, format!("cannot remove the monitor on {}: {error}", pgdata.display()))
-    })?;
-    match args.destroy {
-        true => info!("removed the monitor \"{}\" with {}", config.name, pgdata.display()),
-        false => info!("dropped the monitor \"{}\"; its store stays in {}", config.name, pgdata.display()),
-    }
-    if config.replicas.len() > 1 {
-        warn!("the other monitors still count it as one of {}: {} must run", config.replicas.len(), config.replicas.len() / 2 + 1);
-    }
-    Ok(())
-}
-
 pub fn reload(args: &DataDir) -> Result<(), CliError> {
     let pgdata = locate::created(args)?.0;
-    let pid = running_pid(&pgdata).ok_or_else(|| not_running(&pgdata))?;
+    let pid = running_pid(&pgdata).ok_or_else(|| not_running(&pgdata, Status::BadState))?;
     send(pid, Signal::SIGHUP)?;
     info!("sent SIGHUP to process {pid}: its log tells what it could change");
     Ok(())
@@ -203,6 +185,6 @@ pub fn status(args: &StatusArgs) -> Result<(), CliError> {
             info!("it serves SQL on port {} of {}", config.port, config.hostname);
             Ok(())
         }
-        None => Err(not_running(&pgdata)),
+        None => Err(not_running(&pgdata, Status::BadState)),
     }
 }

@@ -41,8 +41,12 @@ pub fn run(args: &JsonArgs) -> Result<(), CliError> {
 fn postgres_version() -> Option<String> {
     let pg_ctl = Installation::find_pg_ctl().ok()?;
     let said = Command::new(pg_ctl).arg("--version").output().ok()?;
-    let text = String::from_utf8_lossy(&said.stdout).trim().to_string();
-    text.split_once("(PostgreSQL) ").map(|(_, version)| version.to_string())
+    postgres_version_in(&String::from_utf8_lossy(&said.stdout))
+}
+
+/// What follows the program's name in the answer to `--version`.
+pub fn postgres_version_in(said: &str) -> Option<String> {
+    said.trim().split_once("(PostgreSQL) ").map(|(_, version)| version.to_string())
 }
 
 /// `15.18` is 150018.

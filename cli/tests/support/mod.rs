@@ -17,6 +17,7 @@ pub fn has(what: &str, there: bool) -> bool {
 /// A port that was free a moment ago, from below the range that the kernel takes the ports of outgoing
 /// connections from: one of those must not have it when a server comes back to it. A monitor's port for
 /// its replicas lies 10,000 above unless it is told another, and has to be free and below that range too.
+#[allow(dead_code)]
 pub fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {

@@ -35,7 +35,7 @@ pub struct PidLock {
 impl PidLock {
     pub fn take(paths: &Paths) -> Result<PidLock> {
         let busy = |pid: Option<i32>| {
-            KeeperError::state(format!(
+            KeeperError::internal(format!(
                 "a keeper runs already on {}{}",
                 paths.pgdata.display(),
                 pid.map_or(String::new(), |pid| format!(" (process {pid})"))
@@ -183,15 +183,13 @@ fn send(pid: i32, signal: Signal) -> Result<()> {
         .map_err(|error| KeeperError::state(format!("cannot send {signal} to process {pid}: {error}")))
 }
 
-/// `status`: exit code 3 (bad state) when no keeper runs. The JSON has upstream's shape.
-pub async fn status(pgdata: &Path) -> Result<Value> {
-    let paths = Paths::of(pgdata)?;
-    let config = Config::load(&paths.config)?;
-    let keeper = running(&paths);
+/// PostgreSQL of a node, in the shape of upstream's JSON. What could not be found out is null.
+///
+/// # Errors
+/// `postmaster.pid` cannot be read.
+pub async fn postgres(config: &Config) -> Result<Value> {
     let postmaster = PidFile::live(&config.pgdata)?;
-    let (guardian, _events) = Guardian::new(&paths.data_home, &config.pgdata);
-    let guardian = guardian.ask_if_running(&Request::Status).await;
-    let facts = match Sql::connect(&LocalServer::of(&config), Duration::from_secs(2)).await {
+    let facts = match Sql::connect(&LocalServer::of(config), Duration::from_secs(2)).await {
         Ok(sql) if postmaster.is_some() => Facts::ask(&sql, Duration::from_secs(2)).await.ok(),
         _ => None,
     };
@@ -199,24 +197,39 @@ pub async fn status(pgdata: &Path) -> Result<Value> {
         Ok(install) => install.control_data(&config.pgdata).await.ok(),
         Err(_) => None,
     };
+    let mode = postmaster.as_ref().map(|f| f.status.clone());
+    Ok(json!({
+        "pgdata": config.pgdata.display().to_string(),
+        "pg_ctl": config.pg_ctl.display().to_string(),
+        "version": facts.as_ref().map(|f| format!("{}.{}", f.version / 10_000, f.version % 10_000)),
+        "host": LocalServer::of(config).socket_dir,
+        "port": config.port,
+        "proxyport": 0,
+        "pid": postmaster.map(|f| f.pid),
+        "in_recovery": facts.as_ref().map(|f| f.in_recovery),
+        "control": control.map(|c| json!({
+            "version": c.version,
+            "catalog_version": c.catalog_version,
+            "system_identifier": c.system_identifier.to_string(),
+            "state": c.state,
+            "timeline_id": c.timeline,
+            "checkpoint": c.checkpoint.to_string(),
+        })),
+        "mode": mode,
+        "postmaster": { "status": mode.as_deref().unwrap_or("unknown") },
+    }))
+}
+
+/// `status`: exit code 3 (bad state) when no keeper runs. The JSON has upstream's shape.
+pub async fn status(pgdata: &Path) -> Result<Value> {
+    let paths = Paths::of(pgdata)?;
+    let config = Config::load(&paths.config)?;
+    let keeper = running(&paths);
+    let (guardian, _events) = Guardian::new(&paths.data_home, &config.pgdata);
+    let guardian = guardian.ask_if_running(&Request::Status).await;
     let started = |pid: i32| remains::stat(pid).is_some();
     let value = json!({
-        "postgres": {
-            "pgdata": config.pgdata.display().to_string(),
-            "pg_ctl": config.pg_ctl.display().to_string(),
-            "version": facts.as_ref().map(|f| f.version),
-            "host": LocalServer::of(&config).socket_dir,
-            "port": config.port,
-            "proxyport": 0,
-            "pid": postmaster.as_ref().map(|f| f.pid),
-            "in_recovery": facts.as_ref().map(|f| f.in_recovery),
-            "control": control.map(|c| json!({
-                "system_identifier": c.system_identifier.to_string(),
-                "state": c.state,
-                "timeline_id": c.timeline,
-            })),
-            "mode": postmaster.map(|f| f.status),
-        },
+        "postgres": postgres(&config).await?,
         "pg_autoctl": {
             "pid": keeper,
             "status": if keeper.is_some() { "running" } else { "not running" },

@@ -73,8 +73,9 @@ pub async fn local_state(pgdata: &Path) -> Result<Value> {
         "current_group_state": state.current.name(),
         "assigned_group_state": state.assigned.name(),
         "timeline": facts.as_ref().map(|f| f.timeline).or(control.as_ref().map(|c| c.timeline)).unwrap_or(0),
-        "Minimum Recovery Ending LSN": control.map(|c| c.minimum_recovery.to_string()).unwrap_or_default(),
-        "lsn": facts.as_ref().map(|f| f.lsn.to_string()),
+        // Where PostgreSQL runs, upstream has its present position under this name.
+        "Minimum Recovery Ending LSN": facts.as_ref().map(|f| f.lsn.to_string())
+            .or(control.map(|c| c.minimum_recovery.max(c.checkpoint).to_string())).unwrap_or_default(),
         "reachable": if facts.is_some() { "yes" } else { "no" },
         "conntype": match &facts {
             Some(f) if f.in_recovery => "read-only",

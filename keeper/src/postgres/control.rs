@@ -107,6 +107,10 @@ impl Installation {
 /// What matters of `pg_controldata`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControlData {
+    /// Of the file itself, such as 1300.
+    pub version: u32,
+    /// Of the system catalogues, such as 202209061.
+    pub catalog_version: u32,
     pub system_identifier: u64,
     pub state: String,
     pub timeline: u32,
@@ -155,6 +159,8 @@ impl ControlData {
             limits.push((*name, number(label)? as u32));
         }
         Ok(ControlData {
+            version: number("pg_control version number")? as u32,
+            catalog_version: number("Catalog version number")? as u32,
             system_identifier: number("Database system identifier")?,
             state: get("Database cluster state")?.to_string(),
             timeline: number("Latest checkpoint's TimeLineID")? as u32,
@@ -260,6 +266,7 @@ mod tests {
     fn control_data_of_15() {
         let data = ControlData::parse(include_str!("../../tests/fixtures/controldata_15.txt")).unwrap();
         assert!(data.system_identifier > 1 << 60);
+        assert_eq!((data.version, data.catalog_version), (1300, 202_209_061));
         assert_eq!((data.timeline, data.checksums, data.wal_log_hints), (1, false, false));
         assert!(data.is_clean() && !data.can_rewind());
         assert_eq!(data.limits[0], ("max_connections", 100));

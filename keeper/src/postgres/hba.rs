@@ -93,6 +93,13 @@ fn with_block(text: &str, lines: &[String]) -> String {
     kept
 }
 
+/// Our block of the file's text, without its first and last line; `None`: it has none.
+pub fn block(text: &str) -> Option<&str> {
+    let (_, behind) = text.split_once(BEGIN)?;
+    let (lines, _) = behind.split_once(END)?;
+    Some(lines.trim_start())
+}
+
 /// Tells whether the file has our block.
 pub fn has_block(pgdata: &Path) -> bool {
     files::read_text(&pgdata.join("pg_hba.conf")).ok().flatten().is_some_and(|text| text.contains(BEGIN))

@@ -130,7 +130,7 @@ async fn play(cluster: &Cluster<'_>, keep: bool) -> Result<String, CliError> {
     teller.tell(&format!("{} takes the writes; they failed for {outage} ms", cluster.primary(&primary).await?))?;
 
     teller.act(5, "The dead start again")?;
-    teller.tell(&format!("{leader} and {primary} are started"))?;
+    teller.tell(&format!("{leader} and {primary} are started again"))?;
     cluster.run_monitor(&leader)?;
     cluster.run_node(&primary)?;
     let nodes = cluster.rejoined(&leader, &mut events, &teller).await?;
@@ -190,9 +190,27 @@ impl Events {
 /// A decision, or what the monitors noticed by themselves; not that a node has done what it was told.
 fn told(event: &EventDetail) -> Option<String> {
     match event.rule {
-        Some(rule) => Some(format!("  {}: {} -> {} (rule {rule})", event.name, event.reported, event.goal)),
+        Some(_) => Some(format!("  {}: {:18} {}", event.name, event.goal, meaning(&event.goal))),
         None if event.description.contains("unhealthy") => Some(format!("  {} is found unreachable", event.name)),
         None => None,
+    }
+}
+
+/// What a node is told with that state, for somebody who has never seen one.
+fn meaning(goal: &str) -> &'static str {
+    match goal {
+        "draining" => "it counts as lost: no more writes there",
+        "report_lsn" => "let go of the primary, say how far you got",
+        "fast_forward" => "fetch what another standby has more",
+        "prepare_promotion" => "it has every acknowledged row: get ready",
+        "stop_replication" | "wait_primary" => "promoted: take the writes",
+        "demote_timeout" => "wait until the old primary has stopped for sure",
+        "demoted" => "its time as primary is over",
+        "join_secondary" | "secondary" => "be a standby of the primary",
+        "catchingup" => "get what was missed",
+        "join_primary" | "apply_settings" => "take up a change of the standbys",
+        "primary" => "commits wait for a standby again",
+        _ => "",
     }
 }
 

@@ -2,6 +2,7 @@
 //! facts of the leading monitor; nothing is changed.
 
 mod event;
+mod outlook;
 
 use failover::explain::{Considered, Next, explain, health, next};
 use failover::{Health, Node, Snapshot, queries};
@@ -12,6 +13,7 @@ use crate::exit::{CliError, Status};
 use crate::locate::Operator;
 use crate::output;
 use crate::verbs::{block_on, facts, perform};
+use outlook::Outlook;
 
 pub fn run(args: &Explain) -> Result<(), CliError> {
     block_on(async {
@@ -93,6 +95,7 @@ fn as_json(snapshot: &Snapshot, formation: &str, group: i32, nodes: &[&Node]) ->
         "formation": formation,
         "group": group,
         "stands_in_the_way": stands_in_the_way(snapshot, formation, group),
+        "if_the_primary_died": Outlook::of(snapshot, formation, group).map(|outlook| outlook.json()),
         "nodes": nodes.iter().map(one).collect::<Vec<_>>(),
     })
 }
@@ -100,6 +103,9 @@ fn as_json(snapshot: &Snapshot, formation: &str, group: i32, nodes: &[&Node]) ->
 fn as_text(snapshot: &Snapshot, formation: &str, group: i32, nodes: &[&Node], all: bool) -> String {
     let mut lines = vec![format!("Formation \"{formation}\", group {group}")];
     wrap(&mut lines, "", &format!("{}.", verdict(snapshot)));
+    for text in Outlook::of(snapshot, formation, group).iter().flat_map(Outlook::lines) {
+        wrap(&mut lines, if text.starts_with('-') { "  " } else { "" }, &text);
+    }
     let missing = stands_in_the_way(snapshot, formation, group);
     if !missing.is_empty() {
         lines.extend([String::new(), "In the way of a failover that surely loses nothing:".to_string()]);

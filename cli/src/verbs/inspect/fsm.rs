@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use failover::NodeState;
 use failover::state::Generation;
 use failover::{edges, render, rules};
-use keeper::commands::show;
+use keeper::commands::{self, show};
+use keeper::config::Config;
 use keeper::transitions;
 use serde_json::json;
 
@@ -13,13 +14,15 @@ use crate::args::inspect::{Fsm, LocalArgs, Machine};
 use crate::exit::CliError;
 use crate::locate;
 use crate::output;
-use crate::verbs::later;
+use crate::table::{Column, render};
+use crate::verbs::{later, setup, show::file};
 
 pub fn run(verb: Fsm) -> Result<(), CliError> {
     match verb {
         Fsm::State(args) => {
-            let state = show::state(&locate::node_dir(&args.data)?)?;
-            output::json(&show::state_json(&state))
+            let pgdata = locate::node_dir(&args.data)?;
+            let config = Config::load(&commands::paths(&pgdata)?.config)?;
+            output::json(&json!({"postgres": setup::look(&config)?, "state": file::state_json(&pgdata)?}))
         }
         Fsm::List(args) => list(&args),
         Fsm::Gv(args) => output::line(&match args.table {
@@ -44,10 +47,13 @@ fn list(args: &LocalArgs) -> Result<(), CliError> {
     match args.json.json {
         true => output::json(&json!({"current_role": state.current.name(), "reachable": reachable})),
         false => {
-            for name in reachable {
-                output::line(name)?;
-            }
-            Ok(())
+            let columns = [Column::right("Current", 20), Column::right("Reachable", 20), Column::text("Comment", 20)];
+            let row = |to: &&str| {
+                let steps = NodeState::from_name(to).and_then(|to| transitions::steps(state.current, to));
+                let steps: Vec<String> = steps.unwrap_or_default().iter().map(|step| format!("{step:?}")).collect();
+                vec![state.current.to_string(), to.to_string(), steps.join(", ")]
+            };
+            output::line(&render(&columns, &reachable.iter().map(row).collect::<Vec<_>>()))
         }
     }
 }

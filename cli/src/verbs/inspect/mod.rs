@@ -12,20 +12,31 @@ use crate::args::inspect::{AskMonitor, Inspect, InspectDemo, InspectMonitor, Mon
 use crate::exit::{CliError, Status};
 use crate::locate::{self, Operator};
 use crate::output;
+use crate::table::{Column, render};
 use crate::verbs::{block_on, find_node, later};
 
 pub fn run(verb: Inspect) -> Result<(), CliError> {
     match verb {
         Inspect::Monitor(InspectMonitor::Get(what)) => get(what),
         Inspect::Monitor(InspectMonitor::Version(args)) => version(&args),
+        Inspect::Monitor(InspectMonitor::Register(_) | InspectMonitor::Active(_)) => later::keeper_does(
+            "monitor register and monitor active",
+            "a report beside the running keeper's would contradict it: pgquorum create postgres, pgquorum run",
+        ),
         Inspect::Monitor(InspectMonitor::ParseNotification { payload }) => parse_notification(&payload),
         Inspect::Fsm(verb) => fsm::run(verb),
         Inspect::Show(verb) => net::run(verb),
         Inspect::Pgsetup(verb) => pg::setup(verb),
         Inspect::Primary(verb) => pg::primary(verb),
-        Inspect::Service(Service::Getpid { name, data }) => getpid(name, &data),
+        Inspect::Service(Service::Getpid { name, data, .. }) => getpid(name, &data),
         Inspect::Service(Service::Restart(_)) => {
             later::keeper_does("service restart", "pgquorum stop --leave-postgres && pgquorum run restarts the keeper alone")
+        }
+        Inspect::Service(Service::Pgcontroller(_) | Service::Postgres(_) | Service::Listener(_) | Service::NodeActive(_)) => {
+            later::not_provided("a service by itself", "pgquorum run: one process is the keeper, and a guardian owns PostgreSQL")
+        }
+        Inspect::Demo(InspectDemo::Run(_) | InspectDemo::Summary(_)) => {
+            later::not_provided("demo run", "`pgquorum demo` brings up a cluster, writes, and kills its primary")
         }
         Inspect::Demo(InspectDemo::Uri(args)) => application_uri(&args),
         Inspect::Demo(InspectDemo::Ping(args)) => ping(&args),
@@ -44,9 +55,10 @@ impl AskMonitor {
     }
 }
 
-fn node_json(node: &GroupNode) -> Value {
+fn node_json(formation: &str, group: i32, node: &GroupNode) -> Value {
     json!({
-        "primary_node_id": node.id, "primary_name": node.name, "primary_host": node.host, "primary_port": node.port,
+        "formation": formation, "groupId": group, "nodeId": node.id, "name": node.name, "host": node.host,
+        "port": node.port,
     })
 }
 
@@ -58,8 +70,8 @@ fn get(what: MonitorGet) -> Result<(), CliError> {
                 let group = operator.group(args.group).unwrap_or(0);
                 let node = operator.client.get_primary(&operator.formation, group).await?;
                 match args.json.json {
-                    true => output::json(&node_json(&node)),
-                    false => output::line(&format!("{}/{} {}:{}", group, node.id, node.host, node.port)),
+                    true => output::json(&node_json(&operator.formation, group, &node)),
+                    false => output::line(&format!("{}/{group} {}:{}", operator.formation, node.host, node.port)),
                 }
             }
             MonitorGet::Others(args) => {
@@ -75,21 +87,31 @@ fn get(what: MonitorGet) -> Result<(), CliError> {
                     };
                     return output::json(&Value::Array(others.iter().map(one).collect()));
                 }
-                for node in others {
-                    let primary = if node.is_primary { " primary" } else { "" };
-                    output::line(&format!("{} {} {}:{}{primary}", node.id, node.name, node.host, node.port))?;
-                }
-                Ok(())
+                let columns = [
+                    Column::right("Name", 0),
+                    Column::right("Node", 5),
+                    Column::right("Host:Port", 10),
+                    Column::right("LSN", 9),
+                    Column::right("Primary?", 8),
+                ];
+                let row = |node: &GroupNode| {
+                    let primary = if node.is_primary { "yes" } else { "no" };
+                    let address = format!("{}:{}", node.host, node.port);
+                    vec![node.name.clone(), node.id.to_string(), address, node.lsn.to_string(), primary.to_string()]
+                };
+                output::line(&render(&columns, &others.iter().map(row).collect::<Vec<_>>()))
             }
             MonitorGet::CandidateCount(args) => {
                 let operator = args.operator()?;
-                let group = operator.group(args.group);
-                let nodes = operator.client.current_state(&operator.formation, group).await?;
+                let group = operator.group(args.group).unwrap_or(0);
+                let nodes = operator.client.current_state(&operator.formation, Some(group)).await?;
                 let candidate =
                     |node: &&monitor_client::NodeRow| node.candidate_priority > 0 && !node.reported.is_writable();
                 let count = nodes.iter().filter(candidate).count();
                 match args.json.json {
-                    true => output::json(&json!({"count": count})),
+                    true => output::json(&json!({
+                        "formation": operator.formation, "groupId": group, "failoverCandidateCount": count,
+                    })),
                     false => output::line(&count.to_string()),
                 }
             }
@@ -137,7 +159,7 @@ fn getpid(name: ServiceName, data: &crate::args::DataDir) -> Result<(), CliError
     };
     match pid.and_then(|pid| pid.as_i64()) {
         Some(pid) => output::line(&pid.to_string()),
-        None => Err(CliError::new(Status::BadState, format!("it does not run on {}", pgdata.display()))),
+        None => Err(CliError::new(Status::Internal, format!("it does not run on {}", pgdata.display()))),
     }
 }
 

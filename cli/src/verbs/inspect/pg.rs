@@ -7,6 +7,7 @@ use keeper::commands::{self, show};
 use keeper::config::Config;
 use keeper::postgres::control::{Installation, PidFile};
 use keeper::postgres::facts::Facts;
+use keeper::postgres::hba;
 use keeper::postgres::sql::{LocalServer, Sql, literal};
 use serde_json::json;
 use tracing::info;
@@ -16,7 +17,7 @@ use crate::args::inspect::{LocalArgs, PgArgs, PgSetup, Primary, Slot, SlotArgs};
 use crate::exit::{CliError, Status};
 use crate::locate;
 use crate::output;
-use crate::verbs::{block_on, later};
+use crate::verbs::{block_on, later, setup};
 
 /// How long a running PostgreSQL may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -59,6 +60,15 @@ pub fn setup(verb: PgSetup) -> Result<(), CliError> {
             let file = locate::data_dir(&args.data)?.join("postgresql-auto-failover.conf");
             output::line(show::contents(&file.display().to_string())?.trim_end())
         }
+        PgSetup::Hba(args) => {
+            let pgdata = locate::data_dir(&args.data)?;
+            let text = show::contents(&pgdata.join("pg_hba.conf").display().to_string())?;
+            match hba::block(&text) {
+                Some(lines) => output::line(lines.trim_end()),
+                None => Err(CliError::new(Status::BadState, "pg_hba.conf has no lines of the keeper")
+                    .hint("the node was created with --skip-pg-hba, or no keeper has run yet")),
+            }
+        }
     }
 }
 
@@ -90,33 +100,13 @@ fn not_ready(pgdata: &Path) -> CliError {
 }
 
 fn discover(args: &PgArgs) -> Result<(), CliError> {
-    let pgdata = locate::data_dir(&args.data)?;
-    let install = Installation::of(&pg_ctl(args)?)?;
-    block_on(async {
-        let major = install.major_version().await?;
-        let control = install.control_data(&pgdata).await?;
-        let running = PidFile::live(&pgdata)?;
-        let found = json!({
-            "pgdata": pgdata.display().to_string(),
-            "bindir": install.bindir.display().to_string(),
-            "pg_major": major.to_string(),
-            "pid": running.as_ref().map(|file| file.pid),
-            "port": running.as_ref().map(|file| file.port),
-            "status": running.as_ref().map_or("not running", |file| file.status.as_str()),
-            "system_identifier": control.system_identifier.to_string(),
-            "timeline": control.timeline,
-            "state": control.state,
-        });
-        if args.json.json {
-            return output::json(&found);
-        }
-        let Some(object) = found.as_object() else { return Ok(()) };
-        for (key, value) in object {
-            let text = value.as_str().map_or_else(|| value.to_string(), str::to_string);
-            output::line(&format!("{:19}{text}", format!("{key}:")))?;
-        }
-        Ok(())
-    })
+    let mut config = config_of(&locate::node_dir(&args.data)?)?;
+    config.pg_ctl = args.pgctl.clone().unwrap_or(config.pg_ctl);
+    let found = setup::look(&config)?;
+    match args.json.json {
+        true => output::json(&found),
+        false => output::line(&setup::text(&found)),
+    }
 }
 
 pub fn primary(verb: Primary) -> Result<(), CliError> {

@@ -1,6 +1,6 @@
 //! `pgquorum show ...`
 
-mod file;
+pub mod file;
 mod monitors;
 pub mod state;
 mod systemd;

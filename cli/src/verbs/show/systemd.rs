@@ -4,11 +4,13 @@ use std::env;
 use std::path::PathBuf;
 
 use nix::unistd::{User, geteuid};
+use tracing::info;
 
 use crate::args::DataDir;
 use crate::exit::{CliError, Status};
 use crate::locate;
 use crate::output;
+use crate::program;
 
 pub fn show(args: &DataDir) -> Result<(), CliError> {
     let (pgdata, kind) = locate::created(args)?;
@@ -17,7 +19,7 @@ pub fn show(args: &DataDir) -> Result<(), CliError> {
         .ok()
         .flatten()
         .ok_or_else(|| CliError::new(Status::Internal, "the user that runs this has no name"))?;
-    let program = env::current_exe()?;
+    let binary = env::current_exe()?;
     let what = if monitor { "pgquorum monitor" } else { "pgquorum keeper and PostgreSQL" };
     let mut environment = format!("Environment = 'PGDATA={}'\n", pgdata.display());
     for variable in ["XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR"] {
@@ -34,6 +36,12 @@ pub fn show(args: &DataDir) -> Result<(), CliError> {
         pgdata = pgdata.display(),
         home = user.dir.display(),
         user = user.name,
-        program = program.display(),
-    ))
+        program = binary.display(),
+    ))?;
+    // Beside the unit, so that `show systemd > FILE` holds the unit alone.
+    let (called, service) = (program::name(), if monitor { "pgquorum-monitor" } else { "pgquorum" });
+    info!("hint: as root:");
+    info!("{called} -q show systemd --pgdata \"{}\" > /etc/systemd/system/{service}.service", pgdata.display());
+    info!("systemctl daemon-reload && systemctl enable --now {service}");
+    Ok(())
 }

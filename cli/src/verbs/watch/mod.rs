@@ -14,6 +14,7 @@ use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers
 use crate::args::show::Watch;
 use crate::exit::{CliError, Status};
 use crate::locate::Operator;
+use crate::progress;
 use picture::Picture;
 use screen::Position;
 
@@ -27,6 +28,7 @@ pub fn run(args: &Watch) -> Result<(), CliError> {
     }
     let operator = Operator::new(&args.monitor, &args.group.formation.formation)?;
     let group = operator.group(args.group.group);
+    progress::screen(true);
     let quit = Arc::new(AtomicBool::new(false));
     let shared = Arc::new(Mutex::new(Picture::empty(&operator.formation, group)));
     let looker = std::thread::spawn({
@@ -35,6 +37,7 @@ pub fn run(args: &Watch) -> Result<(), CliError> {
     });
     let drawn = draw(&shared, &quit);
     ratatui::restore();
+    progress::screen(false);
     quit.store(true, Ordering::SeqCst);
     // It may be waiting for a monitor that is dead: nobody waits for it in turn.
     if looker.is_finished() {
