@@ -44,7 +44,7 @@ pub fn run(args: &Demo) -> Result<(), CliError> {
         }
     });
     match result {
-        Ok(uri) if args.keep => look_around(&ground, &monitors, &uri),
+        Ok((uri, primary)) if args.keep => look_around(&ground, &monitors, &uri, &primary),
         Ok(_) => {
             ground.clean_up()?;
             say("Everything is stopped and removed again; with --keep it stays, to look around.")
@@ -83,8 +83,8 @@ impl Teller {
     }
 }
 
-/// The play. Returns the application's connection string.
-async fn play(cluster: &Cluster<'_>, keep: bool) -> Result<String, CliError> {
+/// The play. Returns the application's connection string and the primary's name.
+async fn play(cluster: &Cluster<'_>, keep: bool) -> Result<(String, String), CliError> {
     let teller = Teller { began: Instant::now() };
     say(&cluster.introduction(keep))?;
     teller.act(1, "Three monitors and three PostgreSQL nodes come up")?;
@@ -127,7 +127,8 @@ async fn play(cluster: &Cluster<'_>, keep: bool) -> Result<String, CliError> {
     writer.more_than(before + 100, Duration::from_secs(60)).await?;
     events.show(cluster, &teller).await?;
     let outage = writer.longest_gap(killed).as_millis();
-    teller.tell(&format!("{} takes the writes; they failed for {outage} ms", cluster.primary(&primary).await?))?;
+    let promoted = cluster.primary(&primary).await?;
+    teller.tell(&format!("{promoted} takes the writes; they failed for {outage} ms"))?;
 
     teller.act(5, "The dead start again")?;
     teller.tell(&format!("{leader} and {primary} are started again"))?;
@@ -143,7 +144,7 @@ async fn play(cluster: &Cluster<'_>, keep: bool) -> Result<String, CliError> {
     say(&format!("        {outage:6} ms without writes when the primary died"))?;
     say(&format!("        {pause:6} ms when the leading monitor died\n"))?;
     match lost {
-        0 => Ok(uri),
+        0 => Ok((uri, promoted)),
         _ => Err(CliError::new(Status::BadState, format!("{lost} acknowledged rows are gone"))),
     }
 }
@@ -200,7 +201,7 @@ fn told(event: &EventDetail) -> Option<String> {
 fn meaning(goal: &str) -> &'static str {
     match goal {
         "draining" => "it counts as lost: no more writes there",
-        "report_lsn" => "let go of the primary, say how far you got",
+        "report_lsn" => "let go of the primary; how far are you?",
         "fast_forward" => "fetch what another standby has more",
         "prepare_promotion" => "it has every acknowledged row: get ready",
         "stop_replication" | "wait_primary" => "promoted: take the writes",
@@ -214,16 +215,17 @@ fn meaning(goal: &str) -> &'static str {
     }
 }
 
-fn look_around(ground: &Ground, monitors: &str, application: &str) -> Result<(), CliError> {
+fn look_around(ground: &Ground, monitors: &str, application: &str, primary: &str) -> Result<(), CliError> {
     let directory = ground.directory().display();
     ground.write_environment(monitors, application)?;
     say("It keeps running. To look around:\n")?;
     say(&format!("  . {directory}/env"))?;
+    let simulate = format!("pgquorum simulate --kill {primary}");
     for (command, what) in [
         ("pgquorum watch", "a screen of monitors, nodes and events"),
         ("pgquorum show events", "what happened"),
         ("pgquorum explain", "why it does, or does not, fail over"),
-        ("pgquorum simulate --kill node1", "what would follow; nothing is touched"),
+        (simulate.as_str(), "what would follow; nothing is touched"),
         ("pgquorum perform switchover", "another primary, now"),
         ("psql", "the application's database, at the primary"),
     ] {
