@@ -236,10 +236,13 @@ pub fn describe(nodes: &[NodeRow]) -> String {
         return "the group has no nodes".to_string();
     }
     let one = |node: &NodeRow| {
-        let health = if node.health == 0 { ", unreachable for the monitor" } else { "" };
-        match node.reported == node.goal {
-            true => format!("\"{}\" is {}{health}", node.name, node.reported),
-            false => format!("\"{}\" is {} and is to become {}{health}", node.name, node.reported, node.goal),
+        match (node.health == 0, node.reported == node.goal) {
+            (true, true) => format!("\"{}\" does not answer (it was {})", node.name, node.reported),
+            (true, false) => {
+                format!("\"{}\" does not answer (it was {}, and is to become {})", node.name, node.reported, node.goal)
+            }
+            (false, true) => format!("\"{}\" is {}", node.name, node.reported),
+            (false, false) => format!("\"{}\" is {} and is to become {}", node.name, node.reported, node.goal),
         }
     };
     nodes.iter().map(one).collect::<Vec<_>>().join("; ")

@@ -13,7 +13,7 @@ use crate::exit::{CliError, Status};
 use crate::locate::Operator;
 use crate::output;
 use crate::verbs::{block_on, facts, perform};
-use outlook::Outlook;
+use outlook::{Outlook, awaited};
 
 pub fn run(args: &Explain) -> Result<(), CliError> {
     block_on(async {
@@ -95,6 +95,7 @@ fn as_json(snapshot: &Snapshot, formation: &str, group: i32, nodes: &[&Node]) ->
         "formation": formation,
         "group": group,
         "stands_in_the_way": stands_in_the_way(snapshot, formation, group),
+        "awaited": awaited(snapshot),
         "if_the_primary_died": Outlook::of(snapshot, formation, group).map(|outlook| outlook.json()),
         "nodes": nodes.iter().map(one).collect::<Vec<_>>(),
     })
@@ -105,6 +106,9 @@ fn as_text(snapshot: &Snapshot, formation: &str, group: i32, nodes: &[&Node], al
     wrap(&mut lines, "", &format!("{}.", verdict(snapshot)));
     for text in Outlook::of(snapshot, formation, group).iter().flat_map(Outlook::lines) {
         wrap(&mut lines, if text.starts_with('-') { "  " } else { "" }, &text);
+    }
+    for text in awaited(snapshot) {
+        wrap(&mut lines, "  ", &format!("- {text}"));
     }
     let missing = stands_in_the_way(snapshot, formation, group);
     if !missing.is_empty() {
@@ -140,17 +144,25 @@ fn stands_in_the_way(snapshot: &Snapshot, formation: &str, group: i32) -> Vec<St
 /// In one line: is anything going on?
 fn verdict(snapshot: &Snapshot) -> String {
     let nodes: Vec<&Node> = snapshot.state.nodes.values().map(|node| &**node).collect();
-    let moving: Vec<&str> =
-        nodes.iter().filter(|node| node.reported != node.goal).map(|node| node.name.as_str()).collect();
+    let names = |chosen: &dyn Fn(&Node) -> bool| -> Vec<&str> {
+        nodes.iter().filter(|node| chosen(node)).map(|node| node.name.as_str()).collect()
+    };
+    let moving = names(&|node| node.reported != node.goal && node.health != Health::Bad);
+    let silent = names(&|node| node.reported != node.goal && node.health == Health::Bad);
     let primary = nodes.iter().find(|node| node.reported.is_writable() && node.goal.is_writable());
-    match (primary, moving.as_slice()) {
+    let told = match (primary, moving.as_slice()) {
         (Some(primary), []) if primary.health == Health::Bad => {
             format!("The primary \"{}\" does not answer, and no node is on the move", primary.name)
         }
+        (Some(primary), []) if !silent.is_empty() => format!("\"{}\" takes the writes", primary.name),
         (Some(primary), []) => format!("\"{}\" takes the writes, every node is where it is meant to be", primary.name),
         (Some(primary), moving) => format!("\"{}\" takes the writes; on the move: {}", primary.name, moving.join(", ")),
         (None, []) => "Nobody takes writes, and no node is on the move".to_string(),
         (None, moving) => format!("Nobody takes writes; on the move: {}", moving.join(", ")),
+    };
+    match silent.is_empty() {
+        true => told,
+        false => format!("{told}; without an answer: {}", silent.join(", ")),
     }
 }
 

@@ -63,6 +63,31 @@ impl Outlook {
     }
 }
 
+/// A keeper reports several times a second: after this long, in seconds, its silence is worth a word.
+const SILENT: f64 = 2.0;
+
+/// Who is awaited while nobody takes writes: those who were told to do something and have not yet said
+/// that they did.
+pub fn awaited(snapshot: &Snapshot) -> Vec<String> {
+    let nodes = snapshot.state.nodes.values();
+    if nodes.clone().any(|node| node.reported.is_writable() && node.goal.is_writable() && node.health != Health::Bad) {
+        return Vec::new();
+    }
+    let observations = snapshot.observations();
+    let told = |node: &Node| {
+        let silence = observations.of(node.id).report.map(|report| {
+            snapshot.now.mono_us.saturating_sub(report.mono_us) as f64 / 1e6
+        });
+        let to = format!("\"{}\" was told to become {}", node.name, node.goal);
+        match silence {
+            Some(seconds) if seconds < SILENT => format!("{to} and is {} still", node.reported),
+            Some(seconds) => format!("{to} and has not reported for {seconds:.0} s: does its keeper run, and reach the monitors?"),
+            None => format!("{to} and has not reported to the monitor that leads now"),
+        }
+    };
+    nodes.filter(|node| node.reported != node.goal).map(|node| told(node)).collect()
+}
+
 /// Why a standby would not be chosen, or not be enough; `None`: nothing speaks against it.
 fn why_not(node: &Node, primary: &Node, behind: u64) -> Option<String> {
     let name = &node.name;
@@ -124,6 +149,13 @@ mod tests {
         for node in silent.state.nodes.values_mut().filter(|node| node.id != 1) {
             Arc::make_mut(node).health = Health::Bad;
         }
+        let mut waiting = settled();
+        for (id, node) in waiting.state.nodes.iter_mut() {
+            let node = Arc::make_mut(node);
+            node.goal = NodeState::ReportLsn;
+            node.reported = if *id == 1 { NodeState::ReportLsn } else { NodeState::Secondary };
+        }
+        waiting.observations.retain(|(seen, _)| *seen != 3);
         let mut lagging = settled();
         for (_, seen) in lagging.observations.iter_mut().filter(|(id, _)| *id != 1) {
             seen.lsn = Some(failover::Lsn(0));
@@ -138,6 +170,7 @@ mod tests {
                 outlook(|node| (node.goal, node.reported) = (NodeState::Maintenance, NodeState::Maintenance)),
             ),
             ("silent", told(&silent)),
+            ("nobody takes writes", awaited(&waiting).join("\n")),
             ("lagging", told(&lagging)),
         ];
         let told: Vec<String> = stories.iter().map(|(title, text)| format!("{title}:\n{text}\n")).collect();

@@ -67,10 +67,13 @@ impl Picture {
             ];
             telling.iter().any(|state| states.contains(state)) || (moving && states.contains(&Demoted))
         };
+        // One that died is told about by itself, once another one takes the writes.
+        let led = self.nodes.iter().any(|node| node.reported.is_writable() && node.reported == node.goal && node.health != 0);
         let moving: Vec<String> = self
             .nodes
             .iter()
             .filter(takes_part)
+            .filter(|node| !(led && node.health == 0))
             .map(|node| match node.reported == node.goal {
                 true => format!("{} {}", node.name, node.reported),
                 false => format!("{} {} -> {}", node.name, node.reported, node.goal),
@@ -78,6 +81,12 @@ impl Picture {
             .collect();
         (!moving.is_empty()).then(|| moving.join(", "))
     }
+}
+
+/// Who does not answer the monitors.
+pub fn down(nodes: &[NodeRow]) -> Option<String> {
+    let down: Vec<&str> = nodes.iter().filter(|node| node.health == 0).map(|node| node.name.as_str()).collect();
+    (!down.is_empty()).then(|| down.join(", "))
 }
 
 /// Looks until it is told to quit; SIGTERM and SIGHUP tell everybody to.

@@ -8,7 +8,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
 use super::columns::{Column, fit};
-use super::picture::Picture;
+use super::picture::{Picture, down};
 use crate::verbs::show::state;
 
 /// A screen lower than this has the monitors in one line.
@@ -90,7 +90,10 @@ fn news(picture: &Picture, width: usize) -> Line<'static> {
     let (text, style) = match (&picture.problem, picture.failover()) {
         (Some(problem), _) => (format!("NOT OF NOW: {problem}"), alarm()),
         (None, Some(moving)) => (format!("FAILOVER: {moving}"), alarm()),
-        (None, None) => (String::new(), Style::new()),
+        (None, None) => match down(&picture.nodes) {
+            Some(down) => (format!("DOWN: {down}"), alarm()),
+            None => (String::new(), Style::new()),
+        },
     };
     let fits = text.chars().count() <= width;
     let shown: String = match fits {

@@ -123,6 +123,19 @@ fn sizes_from_small_to_wide() {
 }
 
 #[test]
+fn a_failover_is_over_when_somebody_takes_the_writes_although_the_dead_do_not_come_back() {
+    use NodeState::*;
+    let mut picture = failing_over();
+    picture.nodes = vec![node(1, Primary, Demoted, 0), node(2, Primary, Primary, 1), node(3, Secondary, Secondary, 1)];
+    let after = drawn(&picture, 80, 24, &mut Position::default());
+    assert!(after.contains("|DOWN: node1 ") && !after.contains("FAILOVER"), "{after}");
+    // Alive and on its way back, it takes part again.
+    picture.nodes[0] = node(1, Primary, Demoted, 1);
+    let back = drawn(&picture, 80, 24, &mut Position::default());
+    assert!(back.contains("FAILOVER: node1 primary -> demoted") && !back.contains("DOWN"), "{back}");
+}
+
+#[test]
 fn a_dead_leader_leaves_the_last_picture_with_a_word_about_it() {
     let mut picture = quiet();
     picture.problem = Some("no monitor could be reached in 10 s: 10.0.1.1:5441: connection refused".into());
