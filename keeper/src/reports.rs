@@ -10,6 +10,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::boottime::BootTime;
 use crate::error::Result;
+use crate::fence::granted_until;
 use crate::keeper::{Keeper, TICK, has_final_position, is_stopped_for_good, unix_now};
 use crate::observe::Seen;
 use crate::orders::{Orders, Seal};
@@ -226,13 +227,9 @@ impl Keeper {
             // Not on disk, so not acted on.
             return Ok(());
         }
-        #[cfg(feature = "mutants")]
-        let sent = match failover::mutant::is(failover::mutant::Mutant::LeaseFromReceipt) {
-            true => BootTime::now(),
-            false => sent,
-        };
         if answer.lease_ms > 0 {
-            self.grant = Some(sent.plus(Duration::from_millis(u64::from(answer.lease_ms))));
+            let lease = Duration::from_millis(u64::from(answer.lease_ms));
+            self.grant = Some(granted_until(sent, BootTime::now(), lease));
         } else if !self.state.current.is_writable() {
             self.grant = None;
         }

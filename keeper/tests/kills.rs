@@ -185,3 +185,41 @@ fn keeper_and_all_together() {
     let primary = world.settle_all(2);
     assert_eq!(writer.lost(&world, primary), 0);
 }
+
+/// What a walreceiver leaves that was killed on its way to a new timeline: the first file of that timeline,
+/// without the older WAL with which it begins. PostgreSQL would look there, find nothing, and give up.
+#[test]
+fn a_receiver_on_its_way_to_a_new_timeline() {
+    if !has_stock_monitor() {
+        return;
+    }
+    let mut world = world_of_two("kills-fork");
+    world.add(&[]);
+    assert_eq!(world.settle_all(3), 0);
+    let writer = Writer::start(&world);
+    writer.expect_more(&world, 20);
+    world.switchover();
+    let primary = world.eventually("another primary", || Some(world.settle_all(3)).filter(|at| *at != 0));
+    let other = 3 - primary;
+    writer.expect_more(&world, 20);
+    world.crash(other);
+
+    let wal = world.nodes[other].pgdata.join("pg_wal");
+    let history = std::fs::read_to_string(wal.join("00000002.history")).unwrap();
+    let fork = history.lines().last().unwrap().split('\t').nth(1).unwrap();
+    let (high, low) = fork.split_once('/').unwrap();
+    let number = |hex: &str| u32::from_str_radix(hex, 16).unwrap();
+    let first = wal.join(format!("00000002{:08X}{:08X}", number(high), number(low) >> 24));
+    assert!(first.exists());
+    std::fs::write(&first, vec![0; 16 << 20]).unwrap();
+    world.start(other, &[]);
+    world.eventually("the file is put in order", || {
+        world.log(other).contains("was cut short before its timeline begins").then_some(())
+    });
+    world.eventually("it streams", || {
+        let asked = world.try_sql(other, "select count(*) from pg_stat_wal_receiver where status = 'streaming'");
+        (asked.as_deref() == Ok("1")).then_some(())
+    });
+    assert_eq!(world.settle_all(3), primary);
+    assert_eq!(writer.lost(&world, primary), 0);
+}
