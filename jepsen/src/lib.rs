@@ -27,6 +27,7 @@ pub mod requirements;
 pub mod run;
 pub mod scripts;
 pub mod shape;
+pub mod soak;
 pub mod sql;
 pub mod steps;
 pub mod sys;

@@ -234,6 +234,11 @@ fn clocks(target: &Target, kind: Kind) -> Done {
     let what: &[&str] =
         if kind == Kind::ClockJump { &["+500", "-500", "-20", "+20"] } else { &["+0 x2", "+0 x0.5"] };
     clock::set(lab, &name, random.pick(what).copied().unwrap_or(clock::RIGHT))?;
+    if kind == Kind::ClockRate && clock::jumps(lab, &name) {
+        // It boots with this clock, and once more with the right one.
+        target.machine(&name)?.kill()?;
+        return Ok(Some((vec![name.clone()], Heal::Reboot(name))));
+    }
     Ok(Some((vec![name.clone()], Heal::Clock(name))))
 }
 

@@ -28,10 +28,28 @@ fn file(lab: &Lab, machine: &str) -> PathBuf {
     lab.path(format!("clock-{machine}"))
 }
 
-/// From now on, what starts on this machine has a clock that can be changed.
-pub fn enable(lab: &Lab, machine: &str) -> Result<()> {
+/// From now on, what starts on this machine has a clock that can be changed. Where it `jumps`, the
+/// monotonic one stays as it is: no kernel's goes back, and a program that saw it do so would wait for
+/// nothing any more. Then a machine that runs at another rate must be started with it.
+pub fn enable(lab: &Lab, machine: &str, jumps: bool) -> Result<()> {
     probe()?;
+    if jumps {
+        fs::write(mark(lab, machine), "")?;
+    }
     set(lab, machine, RIGHT)
+}
+
+fn mark(lab: &Lab, machine: &str) -> PathBuf {
+    lab.path(format!("clock-{machine}.jumps"))
+}
+
+/// Whether only a start changes this machine's rate.
+pub fn jumps(lab: &Lab, machine: &str) -> bool {
+    mark(lab, machine).exists()
+}
+
+fn has_rate(what: &str) -> bool {
+    what.contains(" x")
 }
 
 /// What comes before a program's name, so that it has the clock of its machine, where that has one. The
@@ -40,12 +58,19 @@ pub fn enable(lab: &Lab, machine: &str) -> Result<()> {
 pub fn prefix(lab: &Lab, machine: &str) -> Vec<String> {
     let file = file(lab, machine);
     match library() {
-        Some(library) if file.exists() => vec![
-            "env".to_owned(),
-            format!("LD_PRELOAD={}", library.display()),
-            format!("FAKETIME_TIMESTAMP_FILE={}", file.display()),
-            "FAKETIME_NO_CACHE=1".to_owned(),
-        ],
+        Some(library) if file.exists() => {
+            let rate = has_rate(&fs::read_to_string(&file).unwrap_or_default());
+            let keep = u8::from(jumps(lab, machine) && !rate);
+            vec![
+                "env".to_owned(),
+                format!("LD_PRELOAD={}", library.display()),
+                format!("FAKETIME_TIMESTAMP_FILE={}", file.display()),
+                "FAKETIME_NO_CACHE=1".to_owned(),
+                // Its name in releases before and since 0.9.9.
+                format!("DONT_FAKE_MONOTONIC={keep}"),
+                format!("FAKETIME_DONT_FAKE_MONOTONIC={keep}"),
+            ]
+        }
         _ => Vec::new(),
     }
 }

@@ -33,6 +33,8 @@ enum Heal {
     Delete(PathBuf),
     Thaw(String),
     Clock(String),
+    /// The right clock, from a new start on.
+    Reboot(String),
 }
 
 /// A fault in force.
@@ -94,7 +96,10 @@ impl<'a> Nemesis<'a> {
         let from = self.bench.recorder.now();
         let busy: BTreeSet<String> = self.active.iter().flat_map(|a| a.machines.iter().cloned()).collect();
         let target = Target { system: self.system, busy, roll: entry.roll };
-        let done = apply::install(&target, entry.kind);
+        let done = apply::install(&target, entry.kind).and_then(|done| match &done {
+            Some((_, Heal::Reboot(machine))) => self.start(machine).map(|()| done),
+            _ => Ok(done),
+        });
         let (installed, machines, heal) = match done {
             Ok(Some((machines, heal))) => (Installed::Installed, machines, heal),
             Ok(None) | Err(_) if patient => return false,
@@ -186,6 +191,11 @@ impl<'a> Nemesis<'a> {
                 }
             }
             Heal::Clock(machine) => clock::set(site.lab, machine, clock::RIGHT)?,
+            Heal::Reboot(machine) => {
+                clock::set(site.lab, machine, clock::RIGHT)?;
+                site.network.machine(machine)?.kill()?;
+                self.start(machine)?;
+            }
         }
         Ok(None)
     }

@@ -108,7 +108,7 @@ pub fn run_with(
     };
     if plan.wanted.iter().any(|kind| kind.needs_clocks()) {
         for machine in &machines {
-            clock::enable(lab, machine)?;
+            clock::enable(lab, machine, plan.wanted.contains(&Kind::ClockJump))?;
         }
     }
     let begun = Instant::now();

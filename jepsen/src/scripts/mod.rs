@@ -20,6 +20,8 @@ pub struct Trap {
     /// `PGQUORUM_MUTANT`; `notice-ignored` is a mistake of the client instead.
     pub mutant: &'static str,
     pub finders: &'static [&'static str],
+    /// A unit test that shows it where no script can: the package and the test's name.
+    pub unit: Option<(&'static str, &'static str)>,
 }
 
 #[derive(Clone, Copy)]

@@ -49,22 +49,27 @@ fn rolling_monitors(nemesis: &mut Nemesis, _: &Bench) -> Result<()> {
     Ok(())
 }
 
+/// Who does not get through to whom: each of the three kinds, any two of them, and one standby of the two.
 fn one_way(nemesis: &mut Nemesis, _: &Bench) -> Result<()> {
-    for turn in 0..8 {
+    const WAYS: [(&str, &str); 16] = [
+        ("p", "s"), ("s", "p"), ("p", "m"), ("m", "p"), ("s", "m"), ("m", "s"),
+        ("p", "sm"), ("sm", "p"), ("s", "pm"), ("pm", "s"), ("m", "ps"), ("ps", "m"),
+        ("p", "1"), ("1", "p"), ("1", "m"), ("m", "1"),
+    ];
+    for (from, to) in WAYS {
         let cast = Cast::of(nemesis)?;
-        let (primary, standbys, monitors) = ([cast.primary.as_str()], cast.standbys(), cast.monitors());
-        let both = [standbys.clone(), monitors.clone()].concat();
-        let (from, to): (&[&str], &[&str]) = match turn {
-            0 => (&primary, &standbys),
-            1 => (&standbys, &primary),
-            2 => (&primary, &monitors),
-            3 => (&monitors, &primary),
-            4 => (&standbys, &monitors),
-            5 => (&monitors, &standbys),
-            6 => (&primary, &both),
-            _ => (&both, &primary),
+        let who = |kinds: &str| -> Vec<&str> {
+            kinds
+                .chars()
+                .flat_map(|kind| match kind {
+                    'p' => vec![cast.primary.as_str()],
+                    's' => cast.standbys(),
+                    'm' => cast.monitors(),
+                    _ => cast.standbys().into_iter().take(1).collect(),
+                })
+                .collect()
         };
-        nemesis.cut_one_way(from, to)?;
+        nemesis.cut_one_way(&who(from), &who(to))?;
         nemesis.sleep(seconds(6))?;
         nemesis.heal_all()?;
     }

@@ -6,13 +6,14 @@ mod regress;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
+use jepsen::faults::Kind;
 use jepsen::faults::schedule::{self, Pace};
 use jepsen::run::{self, INTERRUPTED, Outcome, Plan, Workloads};
 use jepsen::system::{Tempo, Which};
-use jepsen::{Lab, Result};
+use jepsen::{Lab, Result, soak};
 
 #[derive(Parser)]
 #[command(about = "Attacks replicated PostgreSQL with real faults and checks what clients saw")]
@@ -25,13 +26,16 @@ struct Args {
 enum Verb {
     /// One run with a random schedule; the same seed gives the same schedule
     Run(RunArgs),
-    /// Runs with one seed after the other
+    /// Runs with one seed after the other, and a table of them; goes on where `--out` has runs already
     Soak {
         #[command(flatten)]
         run: RunArgs,
         /// Hours, e.g. 0.5
         #[arg(long, default_value_t = 1.0)]
         hours: f64,
+        /// Ends earlier when all runs in `--out` together have had so many failovers
+        #[arg(long)]
+        failovers: Option<i64>,
     },
     /// Scripted regressions against our monitors and nodes
     Regress {
@@ -51,6 +55,9 @@ enum Verb {
         /// `pgquorum` built with `--features mutants`; built where it is not given
         #[arg(long)]
         binary: Option<PathBuf>,
+        /// Each script once without the mistake first, which must pass
+        #[arg(long)]
+        control: bool,
         /// Where the evidence goes
         #[arg(long, default_value = "jepsen-runs")]
         out: PathBuf,
@@ -101,9 +108,9 @@ fn main() -> ExitCode {
     interrupts();
     let outcome = match Args::parse().verb {
         Verb::Run(args) => one(&args, args.seed).map(|outcome| outcome.passed()),
-        Verb::Soak { run, hours } => soak(&run, hours),
+        Verb::Soak { run, hours, failovers } => soak(&run, hours, failovers),
         Verb::Regress { names, ignore_notices, out } => regress::regress(&names, ignore_notices, &out),
-        Verb::Mutants { names, binary, out } => regress::mutants(&names, binary, &out),
+        Verb::Mutants { names, binary, control, out } => regress::mutants(&names, binary, control, &out),
         Verb::Compare(args) => compare::compare(&args),
     };
     match outcome {
@@ -165,30 +172,28 @@ fn one(args: &RunArgs, seed: u64) -> Result<Outcome> {
     Ok(outcome)
 }
 
-fn soak(args: &RunArgs, hours: f64) -> Result<bool> {
-    let until = std::time::Instant::now() + Duration::from_secs_f64(hours * 3600.0);
-    let (mut runs, mut failed, mut failovers, mut acknowledged, mut lost) = (0, Vec::new(), 0, 0, 0);
-    let mut seed = args.seed;
-    while std::time::Instant::now() < until && !INTERRUPTED.load(Ordering::Relaxed) {
-        runs += 1;
-        match one(args, seed) {
-            Ok(outcome) => {
-                failovers += outcome.failovers;
-                acknowledged += outcome.acknowledged;
-                lost += outcome.lost;
-                if !outcome.passed() {
-                    failed.push(seed);
-                }
-            }
-            Err(error) => {
-                eprintln!("seed {seed}: {error}");
-                failed.push(seed);
-            }
+fn soak(args: &RunArgs, hours: f64, failovers: Option<i64>) -> Result<bool> {
+    let until = Instant::now() + Duration::from_secs_f64(hours * 3600.0);
+    let mut lines = soak::read(&args.out)?;
+    let wanted: Vec<String> = schedule::parse(&args.faults)?.into_iter().map(Kind::name).collect();
+    let mut seed = lines.iter().map(|line| line.seed + 1).max().unwrap_or(0).max(args.seed);
+    let enough =
+        |lines: &[soak::Line]| failovers.is_some_and(|wanted| lines.iter().map(|l| l.failovers).sum::<i64>() >= wanted);
+    while Instant::now() < until && !enough(&lines) && !INTERRUPTED.load(Ordering::Relaxed) {
+        let began = Instant::now();
+        let outcome = one(args, seed);
+        if let Err(error) = &outcome {
+            eprintln!("seed {seed}: {error}");
+        }
+        // A run that was cut short says nothing.
+        if !INTERRUPTED.load(Ordering::Relaxed) {
+            let line = soak::Line::new(seed, &args.faults, began.elapsed().as_secs(), &outcome);
+            line.append(&args.out)?;
+            lines.push(line);
         }
         seed += 1;
     }
-    println!(
-        "{runs} runs, {failovers} failovers, {acknowledged} writes acknowledged, {lost} lost; not passed: {failed:?}"
-    );
-    Ok(failed.is_empty())
+    let (text, passed) = soak::summary(&lines, &wanted);
+    println!("{text}");
+    Ok(passed)
 }

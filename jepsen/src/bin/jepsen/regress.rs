@@ -36,8 +36,9 @@ pub fn regress(names: &[String], ignore_notices: bool, out: &Path) -> Result<boo
     Ok(failed.is_empty())
 }
 
-/// A process of its own for each mistake: the environment decides about it.
-pub fn mutants(names: &[String], binary: Option<PathBuf>, out: &Path) -> Result<bool> {
+/// A process of its own for each mistake: the environment decides about it. With `control`, each script must
+/// pass without the mistake first.
+pub fn mutants(names: &[String], binary: Option<PathBuf>, control: bool, out: &Path) -> Result<bool> {
     let traps: Vec<(Script, Trap)> =
         scripts::all().into_iter().filter_map(|script| Some((script, script.trap?))).collect();
     for name in names {
@@ -53,6 +54,21 @@ pub fn mutants(names: &[String], binary: Option<PathBuf>, out: &Path) -> Result<
             break;
         }
         if !names.is_empty() && !names.iter().any(|name| name == trap.mutant) {
+            continue;
+        }
+        if let Some((package, test)) = trap.unit {
+            match unit(package, test)? {
+                true => println!("{:<20} found by a unit test of {package}: {test}", trap.mutant),
+                false => {
+                    println!("{:<20} NOT FOUND by {package}'s unit test {test}", trap.mutant);
+                    missed.push(trap.mutant);
+                }
+            }
+            continue;
+        }
+        if control && !regress(&[script.name.to_owned()], false, &out.join("control"))? {
+            println!("{:<20} NOT TRIED: {} does not pass without it", trap.mutant, script.name);
+            missed.push(trap.mutant);
             continue;
         }
         let to = out.join(format!("mutant-{}", trap.mutant));
@@ -87,6 +103,14 @@ pub fn mutants(names: &[String], binary: Option<PathBuf>, out: &Path) -> Result<
         }
     }
     Ok(missed.is_empty())
+}
+
+/// Whether a unit test that makes its mistake itself has run and passed.
+fn unit(package: &str, test: &str) -> Result<bool> {
+    let mut run = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    run.args(["test", "--quiet", "-p", package, "--features", "mutants", "--lib", test]);
+    let done = run.current_dir(env!("CARGO_MANIFEST_DIR")).output().context("cargo")?;
+    Ok(done.status.success() && String::from_utf8_lossy(&done.stdout).contains("1 passed"))
 }
 
 /// Whether a process has said that it makes this mistake.
