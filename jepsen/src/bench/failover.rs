@@ -9,7 +9,7 @@ use super::straggler::{Straggler, Verdict};
 use crate::process::signal_all;
 use crate::wait::wait_for;
 use crate::writer::{Op, Report, Writer};
-use crate::{Context, Group, Monitors, Result, sql};
+use crate::{Context, Group, Monitors, Result, bail, sql};
 
 /// What happens to the group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,16 +22,19 @@ pub enum Case {
     NodeFrozen,
     LeaderAndNodeKilled,
     LeaderKilled,
+    /// No packet to or from the primary's machine arrives; see [`super::black_hole`].
+    BlackHoled,
 }
 
 impl Case {
-    pub const ALL: [Case; 6] = [
+    pub const ALL: [Case; 7] = [
         Case::Switchover,
         Case::PostmasterKilled,
         Case::NodeKilled,
         Case::NodeFrozen,
         Case::LeaderAndNodeKilled,
         Case::LeaderKilled,
+        Case::BlackHoled,
     ];
 
     /// As given on the command line.
@@ -43,6 +46,7 @@ impl Case {
             Case::NodeFrozen => "frozen",
             Case::LeaderAndNodeKilled => "leader+node",
             Case::LeaderKilled => "leader",
+            Case::BlackHoled => "black-holed",
         }
     }
 
@@ -54,6 +58,7 @@ impl Case {
             Case::NodeFrozen => "primary node frozen, later resumed",
             Case::LeaderAndNodeKilled => "monitor leader and primary node killed together",
             Case::LeaderKilled => "monitor leader killed alone",
+            Case::BlackHoled => "primary's machine black-holed, later reachable again",
         }
     }
 
@@ -76,8 +81,8 @@ pub struct Run {
 }
 
 /// How long writers have run when the failure comes, and run on after the group has come to rest.
-const BEFORE: Duration = Duration::from_millis(500);
-const AFTER: Duration = Duration::from_millis(300);
+pub(super) const BEFORE: Duration = Duration::from_millis(500);
+pub(super) const AFTER: Duration = Duration::from_millis(300);
 /// A frozen node is resumed this long after another one has taken over.
 const FROZEN: Duration = Duration::from_millis(500);
 
@@ -108,6 +113,7 @@ pub fn run_amid(group: &mut Group<'_>, case: Case, trouble: &dyn Fn()) -> Result
             group.nodes[primary].kill()?;
         }
         Case::LeaderKilled => group.monitors.kill(leader)?,
+        Case::BlackHoled => bail!("machines on loopback cannot be cut off"),
     }
     let survived = match case.moves() {
         true => writer.wait_moved(port, Duration::from_secs(90)),
@@ -147,7 +153,7 @@ fn wait_rows_after(writer: &Writer, from: Instant) -> Result<()> {
 }
 
 /// The longest gap between acknowledgements that ends after `failed`.
-fn outage(ops: &[Op], failed: Instant) -> Duration {
+pub(super) fn outage(ops: &[Op], failed: Instant) -> Duration {
     let ended: Vec<Instant> =
         ops.iter().filter(|op| op.outcome == crate::writer::Outcome::Ok).map(|op| op.ended).collect();
     let gaps = ended.iter().zip(ended.iter().skip(1)).filter(|(_, next)| **next > failed);

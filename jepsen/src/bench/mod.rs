@@ -1,5 +1,6 @@
 //! Load and measurement for the benchmarks.
 
+pub mod black_hole;
 pub mod failover;
 pub mod fleet;
 pub mod load;

@@ -5,15 +5,16 @@ use std::time::Duration;
 use clap::Parser;
 use jepsen::bench::failover::{Case, Run, run_amid};
 use jepsen::bench::table::Table;
-use jepsen::bench::{fleet, runtime};
+use jepsen::bench::{black_hole, fleet, runtime};
+use jepsen::net::probe;
 use jepsen::run::STALE;
-use jepsen::{Context, Group, Lab, Monitors, Result, ensure, sql};
+use jepsen::{Context, Group, Lab, Monitors, Result, bail, ensure, sql};
 
 #[derive(Parser)]
 #[command(about = "Measures failures of a group: write outage, lost rows, stale reads")]
 struct Args {
-    /// Which cases [default: all]: switchover, postmaster, node, frozen, leader+node, leader
-    #[arg(long, value_delimiter = ',')]
+    /// Which cases: switchover, postmaster, node, frozen, leader+node, leader, black-holed
+    #[arg(long, value_delimiter = ',', default_value = "all")]
     cases: Vec<String>,
     /// How often each.
     #[arg(long, default_value_t = 10)]
@@ -36,16 +37,13 @@ fn main() -> std::process::ExitCode {
 fn measure(args: &Args) -> Result<()> {
     let mut cases = Vec::new();
     for name in &args.cases {
-        let case = Case::ALL.into_iter().find(|case| case.name() == name);
-        cases.push(case.context(format!("unknown case {name}"))?);
-    }
-    if cases.is_empty() {
-        cases.extend(Case::ALL);
+        match Case::ALL.into_iter().find(|case| case.name() == name) {
+            Some(case) => cases.push(case),
+            None if name == "all" => cases.extend(Case::ALL),
+            None => bail!("unknown case {name}: there are all, {}", Case::ALL.map(Case::name).join(", ")),
+        }
     }
     ensure!(args.storm <= args.groups, "--storm takes some of the --groups");
-    let lab = Lab::new("failover")?;
-    let mut group = Group::start(&lab, args.nodes)?;
-    let others = (args.groups > 0).then(|| Others::start(&lab, &group, args.groups)).transpose()?;
     let mut table = Table::new(&[
         "case",
         "runs",
@@ -58,15 +56,18 @@ fn measure(args: &Args) -> Result<()> {
         "acknowledged by the old primary afterwards",
         "whole again, median s",
     ]);
-    for case in cases {
-        let mut runs = Vec::new();
-        for i in 0..args.runs {
-            let uri = group.monitors.uri_all();
-            let one = run_amid(&mut group, case, &|| storm(&uri, args.storm)).context(format!("{}, run {}", case.title(), i + 1))?;
-            eprintln!("{} {}: {:.3} s; {}; {:?}", case.name(), i + 1, one.outage.as_secs_f64(), one.report, one.old_primary);
-            runs.push(one);
+    let (holes, others): (Vec<Case>, Vec<Case>) = cases.into_iter().partition(|case| *case == Case::BlackHoled);
+    if !others.is_empty() {
+        on_loopback(args, &others, &mut table)?;
+    }
+    if !holes.is_empty() {
+        match probe() {
+            Ok(()) if args.nodes == 3 && args.groups == 0 => {
+                table.row(row(Case::BlackHoled, &black_hole::measure(args.runs)?));
+            }
+            Ok(()) => eprintln!("{} is left out: it is measured with three nodes and nothing beside", Case::BlackHoled.name()),
+            Err(error) => eprintln!("{} is left out: {error}", Case::BlackHoled.name()),
         }
-        table.row(row(case, &runs));
     }
     let beside = match (args.groups, args.storm) {
         (0, _) => String::new(),
@@ -80,7 +81,24 @@ fn measure(args: &Args) -> Result<()> {
         STALE.as_secs_f64(),
         load()
     );
-    drop(others);
+    Ok(())
+}
+
+/// A group with its monitors on loopback; a row of the table for each case.
+fn on_loopback(args: &Args, cases: &[Case], table: &mut Table) -> Result<()> {
+    let lab = Lab::new("failover")?;
+    let mut group = Group::start(&lab, args.nodes)?;
+    let _others = (args.groups > 0).then(|| Others::start(&lab, &group, args.groups)).transpose()?;
+    for case in cases.iter().copied() {
+        let mut runs = Vec::new();
+        for i in 0..args.runs {
+            let uri = group.monitors.uri_all();
+            let one = run_amid(&mut group, case, &|| storm(&uri, args.storm)).context(format!("{}, run {}", case.title(), i + 1))?;
+            eprintln!("{} {}: {:.3} s; {}; {:?}", case.name(), i + 1, one.outage.as_secs_f64(), one.report, one.old_primary);
+            runs.push(one);
+        }
+        table.row(row(case, &runs));
+    }
     Ok(())
 }
 
