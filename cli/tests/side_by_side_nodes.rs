@@ -232,5 +232,17 @@ fn nodes_of_both_kinds_are_told_about_alike() {
         machine.eventually("it has stopped", || ask(program, side, "status").status.code() == Some(3));
     }
     wrong.extend(compare(STOPPED));
+    // Gone from the monitor, and with it the data directory and the state.
+    let destroyed = |program: &Path, side: &Side| {
+        let dropped = ask(program, side, "drop node --destroy");
+        let config = machine.root.join(".config/pg_autoctl").join(side.pgdata.trim_start_matches('/'));
+        let left = [Path::new(&side.pgdata).exists(), config.join("pg_autoctl.cfg").exists()];
+        let state = text(&machine.run(&["show", "state", "--monitor", &uri, "--formation", side.formation]));
+        (dropped.status.code(), left, state.contains(side.name))
+    };
+    let (theirs, ours) = (destroyed(Path::new(STOCK), &stock), destroyed(&own, &ours));
+    if theirs != ours {
+        wrong.push(format!("drop node --destroy: {theirs:?} and {ours:?}"));
+    }
     assert!(wrong.is_empty(), "{} of {} differ:\n\n{}", wrong.len(), RUNNING.len() + STOPPED.len(), wrong.join("\n\n"));
 }

@@ -189,6 +189,12 @@ impl Keeper {
     }
 
     fn on_silence(&mut self, error: &CallError) {
+        let dropped = [self.state.current, self.state.assigned] == [NodeState::Dropped; 2];
+        if dropped && error.code() == Some("42704") {
+            // Dropped and forgotten: the report that said so has arrived.
+            self.in_contact = true;
+            return;
+        }
         if self.told_of_silence.is_some_and(|at| at.elapsed() < Duration::from_secs(30)) {
             return;
         }
