@@ -52,6 +52,8 @@ step() {
 step build cargo test --workspace --locked --no-run
 if [ -z "$failed" ]; then
     step unit cargo test --workspace --locked --no-fail-fast --exclude jepsen
+    # Mistakes of the rules exist in builds of their own only.
+    step mistakes cargo test -p failover --features mutants --locked --test model monitors_that
     # These drive clusters of real processes and measure time: few at once.
     step clusters cargo test -p jepsen --locked --no-fail-fast -- --test-threads="${PGQUORUM_TEST_THREADS:-1}"
 fi

@@ -8,6 +8,17 @@
 
 extern crate alloc;
 
+/// Whether this process makes a mistake on purpose; never in a build without the feature `mutants`.
+macro_rules! mistake {
+    ($mistake:ident) => {{
+        #[cfg(feature = "mutants")]
+        let made = crate::mutant::is(crate::mutant::Mutant::$mistake);
+        #[cfg(not(feature = "mutants"))]
+        let made = false;
+        made
+    }};
+}
+
 pub mod apply;
 pub mod command;
 pub mod condition;

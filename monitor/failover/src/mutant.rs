@@ -13,6 +13,10 @@ pub enum Mutant {
     SealSkipped = 1,
     /// A promotion is decided with n-k seals instead of n-k+1.
     CountsNMinusK,
+    /// The most advanced standby is chosen by its position alone, whatever its timeline.
+    ComparesRawLsn,
+    /// A promotion is decided without asking whether the last primary's standbys had caught up with it.
+    ForgetsTheBeginning,
     /// A primary stops waiting for standbys by itself when they are gone.
     SyncDropped,
     /// The monitors' log is flushed by sled and not synced.
@@ -24,9 +28,11 @@ pub enum Mutant {
 }
 
 impl Mutant {
-    pub const ALL: [Mutant; 6] = [
+    pub const ALL: [Mutant; 8] = [
         Mutant::SealSkipped,
         Mutant::CountsNMinusK,
+        Mutant::ComparesRawLsn,
+        Mutant::ForgetsTheBeginning,
         Mutant::SyncDropped,
         Mutant::NoSync,
         Mutant::LeaseFromReceipt,
@@ -38,6 +44,8 @@ impl Mutant {
         match self {
             Mutant::SealSkipped => "seal-skipped",
             Mutant::CountsNMinusK => "n-k",
+            Mutant::ComparesRawLsn => "raw-lsn",
+            Mutant::ForgetsTheBeginning => "beginning-forgotten",
             Mutant::SyncDropped => "sync-dropped",
             Mutant::NoSync => "no-sync",
             Mutant::LeaseFromReceipt => "lease-from-receipt",

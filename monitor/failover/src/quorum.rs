@@ -28,7 +28,6 @@ use alloc::vec::Vec;
 use crate::NodeState::*;
 use crate::facts::{converged, in_maintenance};
 use crate::queries::sync_standbys;
-use crate::settings::Mistake;
 use crate::state::{Generation, Node, SyncSet};
 use crate::values::{Lsn, NodeId};
 use crate::view::{Member, View, node_text};
@@ -85,8 +84,7 @@ pub(crate) fn is_stopped(row: &Node) -> bool {
 /// n-k+1 of them. None do where commits wait for nobody.
 pub(crate) fn suffices(set: &SyncSet, sealed: usize) -> bool {
     let required = usize::try_from(set.required).unwrap_or(usize::MAX);
-    #[cfg(feature = "mutants")]
-    let sealed = sealed + usize::from(crate::mutant::is(crate::mutant::Mutant::CountsNMinusK));
+    let sealed = sealed + usize::from(mistake!(CountsNMinusK));
     required > 0 && !set.standbys.is_empty() && sealed.saturating_add(required) > set.standbys.len()
 }
 
@@ -136,11 +134,10 @@ pub(crate) fn count(view: &View) -> Count {
     }
     missing.sort_unstable();
     missing.dedup();
-    let imagined = usize::from(view.settings.mistake == Some(Mistake::CountsOneSealLess));
     let enough = |set: &SyncSet| {
-        suffices(set, votes(view, id, set, |member| is_sealed(&member.row)) + imagined)
+        suffices(set, votes(view, id, set, |member| is_sealed(&member.row)))
             // The mistake of the time before there was such an entry.
-            || view.settings.mistake == Some(Mistake::ForgetsTheBeginning) && is_beginning(set, id)
+            || mistake!(ForgetsTheBeginning) && is_beginning(set, id)
     };
     let able = |set: &SyncSet| match is_beginning(set, id) {
         true => votes(view, id, set, |member| member.row.id != id) > 0,

@@ -16,7 +16,6 @@ use crate::quorum::{self, Count};
 use crate::rule::Section;
 use crate::rules;
 use crate::rules_engine::Scene;
-use crate::settings::Mistake;
 use crate::state::Node;
 use crate::values::{Lsn, NodeId};
 use crate::view::{Member, View, node_text};
@@ -85,13 +84,13 @@ fn stepping_down(view: &mut View, old: Option<NodeId>) -> bool {
 
 /// Whom a switchover promotes: the highest priority, then who has the stopped primary's last record.
 fn switchover_target(view: &View, old: NodeId) -> Option<NodeId> {
-    let stopped = view.member(old).map(|member| position(view, member))?;
+    let stopped = view.member(old).map(|member| position(member))?;
     view.others(old)
         .filter(|member| converged(&member.row, Secondary) && member.row.candidate_priority > 0)
         .filter(|member| view.is_healthy(member) && !view.is_unhealthy(member))
         .max_by_key(|member| {
-            let there = position(view, member) >= stopped;
-            (member.row.candidate_priority, there, position(view, member), Reverse(member.row.id))
+            let there = position(member) >= stopped;
+            (member.row.candidate_priority, there, position(member), Reverse(member.row.id))
         })
         .map(|member| member.row.id)
 }
@@ -125,12 +124,8 @@ fn seal(view: &mut View, id: NodeId) -> bool {
 }
 
 /// How far a node got: the timeline counts first.
-fn position(view: &View, member: &Member) -> (i32, Lsn) {
-    (if compares_raw_lsn(view) { 1 } else { member.row.timeline }, member.row.lsn)
-}
-
-fn compares_raw_lsn(view: &View) -> bool {
-    view.settings.mistake == Some(Mistake::ComparesRawLsn)
+fn position(member: &Member) -> (i32, Lsn) {
+    (if mistake!(ComparesRawLsn) { 1 } else { member.row.timeline }, member.row.lsn)
 }
 
 /// Seals who is not sealed yet, counts, and chooses.
@@ -158,9 +153,9 @@ fn elect(view: &mut View, old: Option<NodeId>) {
         say(view, old, "No sealed node can be promoted: see their health, candidate priorities and timelines");
         return;
     };
-    let mut all_wal = view.member(selected).is_some_and(|member| position(view, member) == best);
+    let mut all_wal = view.member(selected).is_some_and(|member| position(member) == best);
     let has_it = |view: &View, member: &Member| {
-        converged(&member.row, ReportLsn) && position(view, member) == best && view.is_healthy(member)
+        converged(&member.row, ReportLsn) && position(member) == best && view.is_healthy(member)
     };
     if !all_wal && !view.others(selected).any(|member| has_it(view, member)) {
         // The furthest may be the old primary, stopped: it is started as a sealed standby.
@@ -193,12 +188,12 @@ fn best_of(view: &mut View, old: Option<NodeId>, count: &Count) -> Option<((i32,
         if !counts {
             continue;
         }
-        if !compares_raw_lsn(view) && view.off_lineage(id) {
+        if !mistake!(ComparesRawLsn) && view.off_lineage(id) {
             let text = alloc::format!("{} is on a timeline that the group has left", node_text(&member.row));
             view.messages.push(text);
             continue;
         }
-        best = best.max(Some(position(view, member)));
+        best = best.max(Some(position(member)));
         if converged(&member.row, ReportLsn) && facts::has_heard_goal(&member.row) {
             sealed.push(id);
         }

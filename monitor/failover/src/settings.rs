@@ -261,27 +261,6 @@ pub struct Settings {
     pub restart_patience_ms: i64,
     pub seals_end_demote_timeout: bool,
     pub suspicion_timeout_ms: i64,
-    pub mistake: Option<Mistake>,
-}
-
-/// A mistake that the model of failover builds into the rules, to show that it would be found
-/// (`tests/model`). It has no name that a client could set, and does not exist in release builds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mistake {
-    CountsOneSealLess,
-    ComparesRawLsn,
-    ForgetsTheBeginning,
-}
-
-impl Mistake {
-    fn of(session: &BTreeMap<String, String>) -> Option<Mistake> {
-        match session.get("mistake").filter(|_| cfg!(debug_assertions))?.as_str() {
-            "counts one seal less" => Some(Mistake::CountsOneSealLess),
-            "compares raw lsn" => Some(Mistake::ComparesRawLsn),
-            "forgets the beginning" => Some(Mistake::ForgetsTheBeginning),
-            _ => None,
-        }
-    }
 }
 
 impl Settings {
@@ -309,7 +288,6 @@ impl Settings {
             restart_patience_ms: get("pgquorum.restart_patience_ms"),
             seals_end_demote_timeout: get("pgquorum.seals_end_demote_timeout") != 0,
             suspicion_timeout_ms: get("pgquorum.suspicion_timeout_ms"),
-            mistake: Mistake::of(session),
         }
     }
 }

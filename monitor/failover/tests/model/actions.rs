@@ -112,12 +112,12 @@ pub fn act(world: &World, action: Action, mutant: Mutant, story: &mut Vec<String
     let world = &mut next;
     match action {
         Action::Report(id, time) => {
-            let answer = exchange(world, keepers::report(world, id), time, mutant, story)?;
+            let answer = exchange(world, keepers::report(world, id), time, story)?;
             keepers::take_answer(world, id, answer, mutant);
         }
         Action::Unanswered(id, time) => {
             spend(world, |left| &mut left.losses);
-            exchange(world, keepers::report(world, id), time, mutant, story)?;
+            exchange(world, keepers::report(world, id), time, story)?;
         }
         Action::Dispatch(id) => {
             spend(world, |left| &mut left.delays);
@@ -126,11 +126,11 @@ pub fn act(world: &World, action: Action, mutant: Mutant, story: &mut Vec<String
         }
         Action::Arrive(index, time) => {
             let report = world.late.remove(index);
-            exchange(world, report, time, mutant, story)?;
+            exchange(world, report, time, story)?;
         }
         Action::Delay(id, time) => {
             spend(world, |left| &mut left.delays);
-            let answer = exchange(world, keepers::report(world, id), time, mutant, story)?;
+            let answer = exchange(world, keepers::report(world, id), time, story)?;
             world.machines[id].pending = Some(answer);
         }
         Action::Hear(id) => {
@@ -162,11 +162,11 @@ pub fn act(world: &World, action: Action, mutant: Mutant, story: &mut Vec<String
             if world.machines[id].up {
                 spend(world, |left| &mut left.suspicions);
             }
-            let told = monitors::suspect(world, id, time, mutant)?;
+            let told = monitors::suspect(world, id, time)?;
             story.extend(told.events);
         }
         Action::Deadline => {
-            let told = monitors::review(world, mutant).filter(|told| told.changed)?;
+            let told = monitors::review(world).filter(|told| told.changed)?;
             story.extend(told.events);
         }
         Action::NewLeader => {
@@ -180,7 +180,7 @@ pub fn act(world: &World, action: Action, mutant: Mutant, story: &mut Vec<String
         Action::Switchover => {
             spend(world, |left| &mut left.switchovers);
             let command = Command::PerformFailover { formation: "default".to_string(), group: 0 };
-            let told = monitors::call(world, command, Time::Soon, mutant, false)?;
+            let told = monitors::call(world, command, Time::Soon, false)?;
             story.extend(told.events);
         }
     }
@@ -192,10 +192,9 @@ fn exchange(
     world: &mut World,
     report: NodeActive,
     time: Time,
-    mutant: Mutant,
     story: &mut Vec<String>,
 ) -> Option<Answer> {
-    let (answer, told) = monitors::report(world, report, time, mutant)?;
+    let (answer, told) = monitors::report(world, report, time)?;
     story.extend(told.events);
     Some(answer)
 }

@@ -53,15 +53,12 @@ pub struct Told {
 }
 
 /// Decides a call by the real rules and applies the outcome. `None`: it was refused.
-pub fn call(world: &mut World, command: Command, time: Time, mutant: Mutant, accept_loss: bool) -> Option<Told> {
+pub fn call(world: &mut World, command: Command, time: Time, accept_loss: bool) -> Option<Told> {
     let observations = Observations {
         leader_since_mono_us: 0,
         nodes: world.seen.iter().enumerate().map(|(id, seen)| (node_of(id), observation(seen, time))).collect(),
     };
     let mut session_settings = BTreeMap::new();
-    if let Some(name) = mutant.of_the_rules() {
-        session_settings.insert("mistake".to_string(), name.to_string());
-    }
     if accept_loss {
         session_settings.insert("pgautofailover.guard_data_loss".to_string(), "off".to_string());
     }
@@ -95,9 +92,9 @@ fn check_goals(world: &mut World) {
 }
 
 /// A keeper's report as the monitors get it, and their answer.
-pub fn report(world: &mut World, report: NodeActive, time: Time, mutant: Mutant) -> Option<(Answer, Told)> {
+pub fn report(world: &mut World, report: NodeActive, time: Time) -> Option<(Answer, Told)> {
     let node = report.id;
-    let told = call(world, Command::NodeActive(report), time, mutant, false)?;
+    let told = call(world, Command::NodeActive(report), time, false)?;
     let Reply::Reported(goal) = &told.reply else { panic!("{:?}", told.reply) };
     let answer = Answer {
         goal: goal.goal.goal,
@@ -110,21 +107,21 @@ pub fn report(world: &mut World, report: NodeActive, time: Time, mutant: Mutant)
     };
     if world.core.nodes[&node].health == Health::Bad {
         // The next probe finds it, too.
-        call(world, Command::Witness { id: node, what: Witness::Answered }, time, mutant, false);
+        call(world, Command::Witness { id: node, what: Witness::Answered }, time, false);
     }
     Some((answer, told))
 }
 
 /// The leader takes a node for dead, rightly or not. `None`: it refuses to look.
-pub fn suspect(world: &mut World, id: Id, time: Time, mutant: Mutant) -> Option<Told> {
+pub fn suspect(world: &mut World, id: Id, time: Time) -> Option<Told> {
     world.seen[id].silent = true;
-    call(world, Command::Witness { id: node_of(id), what: Witness::NoAnswer }, time, mutant, false)
+    call(world, Command::Witness { id: node_of(id), what: Witness::NoAnswer }, time, false)
 }
 
 /// A deadline has passed.
-pub fn review(world: &mut World, mutant: Mutant) -> Option<Told> {
+pub fn review(world: &mut World) -> Option<Told> {
     let command = Command::Review { formation: "default".to_string(), group: 0 };
-    call(world, command, Time::Late, mutant, false)
+    call(world, command, Time::Late, false)
 }
 
 /// A new leader has witnessed nothing.

@@ -42,7 +42,7 @@ pub fn fair_round(world: &mut World, absent: &[Id], mutant: Mutant, story: &mut 
             do_it(world, Action::Step(id, step));
         }
     }
-    if let Some(told) = monitors::review(world, mutant) {
+    if let Some(told) = monitors::review(world) {
         story.extend(told.events);
     }
     world.normalise();

@@ -37,12 +37,13 @@ pub enum Mutant {
 }
 
 impl Mutant {
-    /// The name under which the rules know the mistake.
-    pub fn of_the_rules(self) -> Option<&'static str> {
+    /// The mistakes that the rules make themselves.
+    #[cfg(feature = "mutants")]
+    pub fn of_the_rules(self) -> Option<failover::mutant::Mutant> {
         match self {
-            Mutant::CountsOneLess => Some("counts one seal less"),
-            Mutant::RawLsn => Some("compares raw lsn"),
-            Mutant::ForgetsBeginning => Some("forgets the beginning"),
+            Mutant::CountsOneLess => Some(failover::mutant::Mutant::CountsNMinusK),
+            Mutant::RawLsn => Some(failover::mutant::Mutant::ComparesRawLsn),
+            Mutant::ForgetsBeginning => Some(failover::mutant::Mutant::ForgetsTheBeginning),
             _ => None,
         }
     }
