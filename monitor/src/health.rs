@@ -12,8 +12,9 @@ use tokio::time::timeout;
 use tracing::{debug, info};
 
 use crate::monitor::Monitor;
+use crate::sql::backend::Backend;
 
-/// How often the list of nodes is compared with the probes under way.
+/// The list of nodes is compared with the probes under way after changes, and not more often than this.
 const SUPERVISION_PERIOD: Duration = Duration::from_millis(500);
 
 /// The largest answer that a probe reads: an ErrorResponse or the start-up messages.
@@ -22,9 +23,10 @@ const ANSWER_LIMIT: u32 = 64 * 1024;
 /// Runs the probes while this replica leads, one task for each node.
 pub async fn supervise(monitor: Arc<Monitor>) {
     let mut probes: BTreeMap<NodeId, JoinHandle<()>> = BTreeMap::new();
-    let mut tick = tokio::time::interval(SUPERVISION_PERIOD);
+    let (mut role, mut changes) = (monitor.watch_role(), monitor.watch_state());
     loop {
-        tick.tick().await;
+        role.mark_unchanged();
+        changes.mark_unchanged();
         let wanted: Vec<NodeId> = if monitor.leads() && settings(&monitor).enable_health_checks {
             monitor.state().nodes.keys().copied().collect()
         } else {
@@ -39,6 +41,11 @@ pub async fn supervise(monitor: Arc<Monitor>) {
         });
         for id in wanted {
             probes.entry(id).or_insert_with(|| tokio::spawn(probe_forever(monitor.clone(), id)));
+        }
+        tokio::time::sleep(SUPERVISION_PERIOD).await;
+        tokio::select! {
+            _ = changes.changed() => {}
+            _ = role.changed() => {}
         }
     }
 }

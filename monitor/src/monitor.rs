@@ -9,7 +9,7 @@ use failover::{Call, Observations, Reply, State};
 use futures::future::BoxFuture;
 use raft_store::{CallError as PeerError, CallHandler, Replica};
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
@@ -29,7 +29,7 @@ use crate::sql::backend::{
 const FORWARD_DEADLINE: Duration = Duration::from_secs(15);
 
 /// How often the role is looked at besides its changes, should one have been missed.
-const ROLE_PERIOD: Duration = Duration::from_secs(1);
+const ROLE_PERIOD: Duration = Duration::from_secs(10);
 
 /// Views of a transaction's tentative state get numbers of their own, above all real ones.
 const TENTATIVE: u64 = 1 << 63;
@@ -44,6 +44,8 @@ pub struct Monitor {
     role: watch::Sender<Role>,
     /// Nodes whose keepers' connections ended here, on their way to the leader.
     lost: tokio::sync::mpsc::UnboundedSender<failover::NodeId>,
+    /// This replica has seen something of a node itself: `watch` looks at what follows.
+    pub(crate) witnessed: Notify,
     tentative_views: AtomicU64,
 }
 
@@ -63,6 +65,7 @@ impl Monitor {
             hub,
             role: watch::channel(Role::NoLeader).0,
             lost,
+            witnessed: Notify::new(),
             tentative_views: AtomicU64::new(TENTATIVE),
         };
         (monitor, losses)
@@ -91,6 +94,11 @@ impl Monitor {
     /// The applied state of this replica.
     pub fn state(&self) -> Arc<State> {
         self.shared.read().state
+    }
+
+    /// Wakes whenever an entry is applied here or a snapshot restored.
+    pub fn watch_state(&self) -> watch::Receiver<u64> {
+        self.shared.watch()
     }
 
     /// What this replica has observed in the term in which it leads.

@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use failover::{Applied, Outcome, State, apply};
+use tokio::sync::watch;
 use tracing::error;
 
 use crate::codec::{self, Kind};
@@ -12,6 +13,8 @@ use crate::notify::Hub;
 #[derive(Clone, Default)]
 pub struct SharedState {
     inner: Arc<RwLock<Versioned>>,
+    /// The version, for those who wait for the next one.
+    changes: watch::Sender<u64>,
 }
 
 /// A state, and a number that changes whenever the state does.
@@ -29,8 +32,18 @@ impl SharedState {
         self.inner.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Wakes with every applied entry and restored snapshot.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
     fn write(&self, change: impl FnOnce(&mut Versioned)) {
-        change(&mut self.inner.write().unwrap_or_else(PoisonError::into_inner));
+        let version = {
+            let mut versioned = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+            change(&mut versioned);
+            versioned.version
+        };
+        self.changes.send_replace(version);
     }
 }
 

@@ -9,14 +9,15 @@ use std::time::Duration;
 use failover::command::Witness;
 use failover::{Call, Command, NodeId, queries};
 use tokio::task::JoinHandle;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
 use crate::clock;
 use crate::health::{self, Verdict};
 use crate::monitor::Monitor;
+use crate::sql::backend::{Backend, Role};
 
-/// How often deadlines are looked for: leases, silences, groups that are failing over.
+/// How often deadlines are looked for while there are any: leases, silences, groups that are failing over.
 const PERIOD: Duration = Duration::from_millis(50);
 
 /// How long a node that is suspected gets to answer a probe.
@@ -26,16 +27,17 @@ const PROBE_PATIENCE: Duration = Duration::from_millis(700);
 /// connection ended, in milliseconds.
 const AFTER_LOSS_MS: [u64; 6] = [0, 30, 70, 150, 300, 600];
 
-/// Looks after the groups while this replica leads.
+/// The longest time without a look, should one that was due have been missed.
+const LONGEST: Duration = Duration::from_secs(1);
+
+/// Looks after the groups while this replica leads: when time may bring something up, and when something
+/// changes. Without groups of our keepers, and on followers, nothing wakes it.
 pub async fn supervise(monitor: Arc<Monitor>) {
     let mut probes: BTreeMap<NodeId, JoinHandle<()>> = BTreeMap::new();
-    let mut tick = tokio::time::interval(PERIOD);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tick.tick().await;
-        if !monitor.leads() {
-            continue;
-        }
+    let (mut role, mut changes) = (monitor.watch_role(), monitor.watch_state());
+    while role.wait_for(|role| *role == Role::Leader).await.is_ok() {
+        let looked = Instant::now();
+        changes.mark_unchanged();
         let attention = {
             let (state, observations) = (monitor.state(), monitor.observations());
             queries::attention(&state, &observations, clock::now())
@@ -50,6 +52,16 @@ pub async fn supervise(monitor: Arc<Monitor>) {
         for (formation, group) in attention.review {
             tell_rules(&monitor, Command::Review { formation, group }).await;
         }
+        let calm = attention.calm_us.map(|us| Duration::from_micros(us.unsigned_abs()).clamp(PERIOD, LONGEST));
+        tokio::select! {
+            () = sleep_until(looked + calm.unwrap_or_default()), if calm.is_some() => {}
+            _ = changes.changed() => {}
+            _ = role.changed() => {}
+            () = monitor.witnessed.notified() => {}
+        }
+        if looked.elapsed() < PERIOD {
+            sleep_until(looked + PERIOD).await;
+        }
     }
 }
 
@@ -60,7 +72,7 @@ pub async fn session_lost(monitor: Arc<Monitor>, id: NodeId) {
         return;
     }
     let reported = monitor.observations().of(id).report;
-    tell_rules(&monitor, Command::Witness { id, what: Witness::SessionLost }).await;
+    witness(&monitor, id, Witness::SessionLost).await;
     for pause in AFTER_LOSS_MS {
         tokio::time::sleep(Duration::from_millis(pause)).await;
         // It is back, over another connection.
@@ -82,8 +94,13 @@ async fn probe_once(monitor: &Monitor, id: NodeId) -> Verdict {
         Verdict::Refused => Witness::Refused,
         Verdict::NoAnswer => Witness::NoAnswer,
     };
-    tell_rules(monitor, Command::Witness { id, what }).await;
+    witness(monitor, id, what).await;
     verdict
+}
+
+async fn witness(monitor: &Monitor, id: NodeId, what: Witness) {
+    tell_rules(monitor, Command::Witness { id, what }).await;
+    monitor.witnessed.notify_one();
 }
 
 async fn tell_rules(monitor: &Monitor, command: Command) {

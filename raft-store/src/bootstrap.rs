@@ -22,6 +22,8 @@ use crate::wire::{Introduction, Purpose, Rejoin, RejoinProgress, Request, Respon
 const PROBE_TIMEOUT: Duration = Duration::from_millis(800);
 const PAUSE: Duration = Duration::from_millis(200);
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
+/// While the log does not grow and everything is recorded.
+const HOUSEKEEPING_AT_REST: Duration = Duration::from_secs(2);
 
 /// Connections that may ask but not take part.
 struct Visitors(Vec<Arc<Peer>>, Vec<u64>);
@@ -184,17 +186,20 @@ async fn save_identity(identity: crate::identity::Identity, path: std::path::Pat
 pub async fn housekeeping(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
     let mut bytes_at_snapshot = 0;
     let mut snapshots = 0;
+    let mut bytes_before = None;
+    let mut pause = HOUSEKEEPING;
     loop {
         tokio::select! {
-            () = sleep(HOUSEKEEPING) => {}
+            () = sleep(pause) => {}
             _ = stop.wait_for(|s| *s) => return,
         }
         adopt_cluster_id(&core).await;
-        if leads(&core) {
-            record(&core).await;
-        }
-        let taken = core.applied.snapshots_taken.load(Ordering::Relaxed);
+        let recorded = !leads(&core) || record(&core).await;
         let bytes = (core.log_bytes)();
+        let at_rest = recorded && bytes_before == Some(bytes);
+        pause = if at_rest { HOUSEKEEPING_AT_REST } else { HOUSEKEEPING };
+        bytes_before = Some(bytes);
+        let taken = core.applied.snapshots_taken.load(Ordering::Relaxed);
         if taken != snapshots {
             snapshots = taken;
             bytes_at_snapshot = bytes;
@@ -211,7 +216,8 @@ fn leads(core: &Core) -> bool {
     m.state == openraft::ServerState::Leader
 }
 
-async fn record(core: &Core) {
+/// True when there is nothing left to record.
+async fn record(core: &Core) -> bool {
     let known = core.applied.bookkeeping.borrow().clone();
     let mut wanted = Vec::new();
     if known.cluster_id.is_none()
@@ -221,7 +227,9 @@ async fn record(core: &Core) {
     }
     let members: BTreeMap<u64, ()> =
         core.metrics().membership_config.nodes().map(|(id, _)| (*id, ())).collect();
-    for id in members.into_keys().filter(|id| !known.incarnations.contains_key(id)) {
+    let unrecorded: Vec<u64> = members.into_keys().filter(|id| !known.incarnations.contains_key(id)).collect();
+    let complete = unrecorded.is_empty() && wanted.is_empty();
+    for id in unrecorded {
         let incarnation = if id == core.cfg.id {
             Some(core.identities.incarnation())
         } else {
@@ -232,9 +240,10 @@ async fn record(core: &Core) {
     for command in wanted {
         if let Err(e) = membership::propose(core, command).await {
             tracing::debug!("bookkeeping: {e}");
-            return;
+            return false;
         }
     }
+    complete
 }
 
 async fn adopt_cluster_id(core: &Core) {

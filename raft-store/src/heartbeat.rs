@@ -1,8 +1,8 @@
-//! Sends the leader's heartbeats.
+//! Sends the leader's heartbeats, and says when openraft is to tick.
 //!
 //! openraft ticks every 13/64 of its own `heartbeat_interval`, on followers too; at rest these ticks are
-//! most of what a replica does (33 of 83 wake-ups a second with 150 ms). It is therefore given the
-//! longest interval that its election timeout allows, and the heartbeats are sent from here.
+//! most of what a replica does. Heartbeats are therefore sent from here, and openraft ticks only while a
+//! tick could find something: an election timeout that has passed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +18,13 @@ use crate::status::{Role, Status};
 /// (13/64 of it) be less than the shortest election timeout.
 pub fn openraft_interval_ms(cfg: &Config) -> u64 {
     (cfg.election_timeout_min_ms * 4 / 5).max(cfg.heartbeat_ms)
+}
+
+/// Lets openraft tick, or not. All that a tick does then is to look whether to ask for votes. A leader
+/// does not, and a follower not before its leader's lease and an election timeout have passed without a
+/// word; `leader_seen` ends with the lease, so ticks are back in time for the election.
+pub fn tick(core: &Core, status: &Status) {
+    core.raft.runtime_config().tick(!status.leader_seen && status.role != Role::Leader);
 }
 
 /// Runs for the life of a replica; sleeps without a timer while it does not lead.

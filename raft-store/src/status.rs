@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::core::Core;
+use crate::heartbeat;
 
 /// Part in the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,6 +187,7 @@ pub async fn keep(
         let initialised = now.role != Role::Uninitialised;
         core.identities.initialised.store(initialised, std::sync::atomic::Ordering::Relaxed);
         core.identities.term.store(now.term, std::sync::atomic::Ordering::Relaxed);
+        heartbeat::tick(&core, &now);
         status.send_if_modified(|old| {
             let changed = old.without_indexes() != now.without_indexes();
             *old = now;

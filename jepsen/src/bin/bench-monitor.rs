@@ -7,6 +7,7 @@ use jepsen::bench::load::{Measured, Pace, run};
 use jepsen::bench::table::Table;
 use jepsen::bench::usage::{Cpu, memory, syncs};
 use jepsen::bench::{fleet, runtime};
+use jepsen::own_nodes::Group;
 use jepsen::{Cluster, Context, Kind, Lab, Monitors, Result, sql};
 
 #[derive(Parser)]
@@ -91,11 +92,11 @@ fn measure(args: &Args) -> Result<()> {
     }
     if wanted("rest") {
         let mut table =
-            Table::new(&["monitor", "CPU % of a core", "RSS MiB (sum)", "written kB/s", "syncs/s"]);
+            Table::new(&["monitor", "nodes", "CPU % of a core", "RSS MiB (sum)", "written kB/s", "syncs/s"]);
         for &kind in &kinds {
             rest(args, kind, &mut table).context("rest")?;
         }
-        table.print("Three stock nodes at rest");
+        table.print("Three nodes at rest");
     }
     Ok(())
 }
@@ -228,9 +229,21 @@ fn first_answer(monitors: &[String]) -> Result<Duration> {
 }
 
 fn rest(args: &Args, kind: Kind, table: &mut Table) -> Result<()> {
-    let lab = Lab::new("bench")?;
-    let cluster = Cluster::start(&lab, kind, 3)?;
-    let monitors = cluster.monitors.as_ref();
+    {
+        let lab = Lab::new("bench")?;
+        let cluster = Cluster::start(&lab, kind, 3)?;
+        cost_at_rest(args, kind, "stock pg_autoctl", cluster.monitors.as_ref(), table)?;
+    }
+    if kind == Kind::Pgquorum {
+        let lab = Lab::new("bench")?;
+        let group = Group::start(&lab, 3)?;
+        cost_at_rest(args, kind, "pgquorum", &group.monitors, table)?;
+    }
+    Ok(())
+}
+
+/// What monitors with nodes that are at rest cost.
+fn cost_at_rest(args: &Args, kind: Kind, nodes: &str, monitors: &dyn Monitors, table: &mut Table) -> Result<()> {
     let leader = monitors.leader()?;
     let roots = roots(monitors);
     let time = Duration::from_secs(args.rest_seconds);
@@ -246,7 +259,8 @@ fn rest(args: &Args, kind: Kind, table: &mut Table) -> Result<()> {
         };
         let memory = memory(pids);
         let syncs = syncs(pids, time)?.map_or("no strace".to_owned(), |n| format!("{n:.2}"));
-        table.row([name, format!("{percent:.2}"), format!("{memory:.1}"), format!("{bytes:.1}"), syncs]);
+        let figures = [format!("{percent:.2}"), format!("{memory:.1}"), format!("{bytes:.1}"), syncs];
+        table.row([name, nodes.to_owned()].into_iter().chain(figures));
     }
     Ok(())
 }

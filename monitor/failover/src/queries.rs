@@ -299,6 +299,16 @@ pub struct Attention {
     pub review: Vec<(String, GroupId)>,
     /// Nodes that have been silent for long enough to be probed, and were not probed since.
     pub probe: Vec<NodeId>,
+    /// For so long (microseconds) time alone will not bring anything up: 0, look again as soon as you
+    /// may; none, not before something else happens. A report only moves it further away.
+    pub calm_us: Option<i64>,
+}
+
+impl Attention {
+    fn again_in(&mut self, us: i64) {
+        let us = us.max(0);
+        self.calm_us = Some(self.calm_us.map_or(us, |known| known.min(us)));
+    }
 }
 
 /// A verdict of the probe is asked for again after this time (microseconds).
@@ -336,8 +346,16 @@ pub fn attention(state: &State, observations: &Observations, now: Now) -> Attent
             if (silent || lost) && stale {
                 attention.probe.push(member.row.id);
             }
+            let uneasy = silent || lost || !member.row.pg_is_running || member.row.health == Health::Bad;
+            attention.again_in(match uneasy {
+                // How the evidence against it grows is for `evidence` to know.
+                true if acts => 0,
+                true => PROBE_AGAIN_US.saturating_sub(view.since_us(probed)),
+                false => suspicious_us.saturating_sub(view.since_us(member.seen.report)),
+            });
         }
         if restless {
+            attention.again_in(0);
             attention.review.push((String::from(formation), group));
         }
     }

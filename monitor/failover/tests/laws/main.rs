@@ -239,6 +239,21 @@ impl World {
         let keepers = &mut self.cluster.keepers;
         let nodes = &self.cluster.state.nodes;
         keepers.retain(|id, keeper| nodes.contains_key(id) || keeper.state != NodeState::Dropped);
+        self.check_calm();
+    }
+
+    /// A leader that sleeps as long as it may misses nothing: time alone brings nothing up until then.
+    fn check_calm(&self) {
+        let look = |after_us: i64| {
+            let now = Now { mono_us: self.cluster.now.mono_us + after_us, ..self.cluster.now };
+            queries::attention(&self.cluster.state, &self.cluster.observations, now)
+        };
+        let present = look(0);
+        let calm_us = present.calm_us.unwrap_or(3_600_000_000);
+        for then in [look(calm_us / 2), look(calm_us)] {
+            assert!(then.probe.iter().all(|id| present.probe.contains(id)), "{present:?}, but {then:?}");
+            assert!(then.review.iter().all(|group| present.review.contains(group)), "{present:?}, but {then:?}");
+        }
     }
 
     fn claim(&mut self, id: NodeId, claims: &Claims) {
