@@ -43,6 +43,8 @@ here=$(pwd)
 cd "$(dirname "$0")/.." || exit 1
 . deploy/lib.sh
 
+# Before anything is installed: this one is for the reader to do.
+[ -n "${PGQUORUM_BIN:-}" ] || need_rust
 # shellcheck disable=SC2086 # nothing, or one name
 need_packages postgresql-15 $stock
 if [ -n "${PGQUORUM_BIN:-}" ]; then
@@ -50,7 +52,6 @@ if [ -n "${PGQUORUM_BIN:-}" ]; then
         die "PGQUORUM_BIN=$PGQUORUM_BIN is not executable"
 else
     need_packages build-essential
-    need_rust
     target=${CARGO_TARGET_DIR:-target}
     mkdir -p "$target" 2>/dev/null && [ -w "$target" ] ||
         die "cannot build in $target: it belongs to somebody else; set CARGO_TARGET_DIR to a directory of yours"

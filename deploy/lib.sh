@@ -55,7 +55,9 @@ need_rust() {
         export PATH
     fi
     wanted=$(sed -n 's/^rust-version = "\([0-9.]*\)".*/\1/p' Cargo.toml)
-    hint="get it with: curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal"
+    hint="curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal"
+    command -v curl >/dev/null 2>&1 || hint="apt-get install -y curl ca-certificates && $hint"
+    hint="get it with: $hint"
     command -v cargo >/dev/null 2>&1 || die "Rust $wanted or newer is missing; $hint"
     present=$(rustc --version 2>/dev/null | sed -n 's/^rustc \([0-9.]*\).*/\1/p')
     [ -n "$present" ] || die "rustc does not run; $hint"
