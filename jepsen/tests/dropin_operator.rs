@@ -31,7 +31,7 @@ fn body(lab: &Lab, kind: Kind) -> Result<()> {
     let mut cluster = Cluster::start(lab, kind, 3)?;
     let writer = cluster.writer()?;
     let mut steps = Steps::new();
-    let checks: [(&str, Check); 10] = [
+    let checks: [(&str, Check); 11] = [
         ("configure a running node", configure),
         ("the version gate stands open", version_gate),
         ("candidate priority", candidate_priority),
@@ -42,6 +42,7 @@ fn body(lab: &Lab, kind: Kind) -> Result<()> {
         ("promotion", promotion),
         ("maintenance of a standby", standby_maintenance),
         ("maintenance of the primary", primary_maintenance),
+        ("secondaries are in use", secondaries_in_use),
     ];
     for (what, check) in checks {
         steps.run(what, || cluster.settle().map(drop), || check(&cluster))?;
@@ -54,7 +55,35 @@ fn body(lab: &Lab, kind: Kind) -> Result<()> {
     // These take nodes away.
     steps.run("drop a node", || Ok(()), || drop_node(&mut cluster))?;
     steps.run("drop a dead node by force", || Ok(()), || drop_forced(&mut cluster))?;
+    steps.run("disable and enable secondaries", || Ok(()), || secondaries(&cluster))?;
     steps.verdict()
+}
+
+fn opt_secondary(cluster: &Cluster) -> Result<String> {
+    sql::value(
+        &cluster.monitors.uri_all(),
+        "SELECT opt_secondary FROM pgautofailover.formation WHERE formationid = 'default'",
+    )
+}
+
+/// Stock 2.0 takes no `--monitor` here: it asks the monitors of the node whose directory it is given.
+fn secondaries_in_use(cluster: &Cluster) -> Result<()> {
+    let node = cluster.node(&cluster.standby()?)?;
+    let refused = node.ctl(cluster.lab, &["disable", "secondary", "--formation", "default"])?.exits(6)?;
+    ensure!(refused.stderr.contains("not in SINGLE state"), "{refused}");
+    node.ctl(cluster.lab, &["enable", "secondary", "--formation", "nope"])?.exits(6)?;
+    ensure_eq!(opt_secondary(cluster)?, "t", "opt_secondary");
+    Ok(())
+}
+
+/// With one node left.
+fn secondaries(cluster: &Cluster) -> Result<()> {
+    let node = cluster.node(&cluster.primary()?)?;
+    for (verb, answer) in [("disable", "f"), ("enable", "t")] {
+        node.ctl(cluster.lab, &[verb, "secondary", "--formation", "default"])?.ok()?.within(PROMPT)?;
+        ensure_eq!(opt_secondary(cluster)?, answer, "opt_secondary after pg_autoctl {verb} secondary");
+    }
+    Ok(())
 }
 
 fn version_gate(cluster: &Cluster) -> Result<()> {
