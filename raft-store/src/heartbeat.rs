@@ -27,17 +27,25 @@ pub fn tick(core: &Core, status: &Status) {
     core.raft.runtime_config().tick(!status.leader_seen && status.role != Role::Leader);
 }
 
-/// Runs for the life of a replica; sleeps without a timer while it does not lead.
+/// Runs for the life of a replica; sleeps without a timer while it does not lead. A read-index round is a
+/// heartbeat, too: none follows it before its time.
 pub async fn send(core: Arc<Core>, mut status: watch::Receiver<Status>, mut stop: watch::Receiver<bool>) {
     let period = Duration::from_millis(core.cfg.heartbeat_ms);
     let work = async {
+        let mut sent = None;
         while status.wait_for(|status| status.role == Role::Leader).await.is_ok() {
-            let began = Instant::now();
+            let now = Instant::now();
+            if let Some(due) = sent.max(core.barrier.last_round()).map(|last| last + period)
+                && due > now
+            {
+                sleep_until(due).await;
+                continue;
+            }
+            sent = Some(now);
             // An error: consensus has stopped, and its status will say so.
             if core.raft.trigger().heartbeat().await.is_err() {
                 return;
             }
-            sleep_until(began + period).await;
         }
     };
     tokio::select! {
