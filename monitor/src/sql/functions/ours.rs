@@ -179,7 +179,7 @@ pub(super) fn entries() -> Vec<Function> {
             strict: true,
             doc: "Each group of a formation: the path that its failovers take (`quorum` when every node runs our \
                   keeper, else `upstream`), its epoch, and the synchronous configurations that its primary may have \
-                  in effect.",
+                  in effect; `WAL up to ...` before them while nobody but a new primary is sure to have that.",
             handler: Handler::Read(|v, a| {
                 let rows = queries::group_state(&v.state, &v.observations, &text(a, 0)?);
                 let row = |g: queries::GroupRow| {
