@@ -4,7 +4,7 @@ use failover::{Call, Reply, WallTime};
 use serde::{Deserialize, Serialize};
 
 use super::backend::{Consistency, ReadView, TransactionId};
-use super::engine::SessionView;
+use super::engine::{SessionView, zone};
 use super::settings::{self, READ_CONSISTENCY, SERVER_VERSION, SessionSettings, Surroundings};
 
 /// A session as the executor sees it. It travels to the leader with a forwarded statement.
@@ -39,6 +39,11 @@ impl StatementContext {
         }
     }
 
+    /// The zone that its timestamps are shown and read in.
+    pub fn time_zone(&self) -> jiff::tz::TimeZone {
+        zone::named(self.settings.own("TimeZone").unwrap_or("UTC"))
+    }
+
     /// The extension release that this session is shown.
     pub fn extension_version(&self) -> String {
         self.settings
@@ -52,6 +57,7 @@ impl StatementContext {
             user: self.around.user.clone(),
             database: self.database.clone(),
             application_name: self.settings.client_value("application_name", &self.around).unwrap_or_default(),
+            time_zone: self.settings.client_value("TimeZone", &self.around).unwrap_or_default(),
             in_recovery: self.around.in_recovery,
             backend_pid: self.backend_pid,
             extension_version: self.extension_version(),

@@ -6,7 +6,7 @@ use failover::settings::{self as replicated, Definition, Kind};
 use failover::State;
 use serde::{Deserialize, Serialize};
 
-use super::engine::SettingView;
+use super::engine::{SettingView, zone};
 use super::error::SqlError;
 use super::values::parse_bool;
 
@@ -76,6 +76,7 @@ const CLIENT: &[ClientSetting] = &[
     c("default_transaction_isolation", "read committed", Form::Enum(ISOLATION), "user", false, BEHAVIOR, "Sets the transaction isolation level of each new transaction."),
     c("default_transaction_read_only", "off", Form::Bool, "user", true, BEHAVIOR, "Sets the default read-only status of new transactions."),
     c("extra_float_digits", "1", Form::Int, "user", false, FORMAT, "Sets the number of digits displayed for floating-point values."),
+    c("geqo", "on", Form::Bool, "user", false, "Query Tuning / Genetic Query Optimizer", "Enables genetic query optimization."),
     c("idle_in_transaction_session_timeout", "0", Form::Text, "user", false, BEHAVIOR, "Sets the maximum allowed idle time between queries, when in a transaction."),
     c("in_hot_standby", "off", Form::Bool, "internal", true, PRESET, "Shows whether hot standby is currently active."),
     c("integer_datetimes", "on", Form::Bool, "internal", true, PRESET, "Shows whether datetimes are integer based."),
@@ -93,6 +94,7 @@ const CLIENT: &[ClientSetting] = &[
     c("max_index_keys", "32", Form::Int, "internal", false, PRESET, "Shows the maximum number of index keys."),
     c("password_encryption", "scram-sha-256", Form::Text, "user", false, "Connections and Authentication / Authentication", "Chooses the algorithm for encrypting passwords."),
     c("port", "5432", Form::Int, "postmaster", false, "Connections and Authentication / Connection Settings", "Sets the TCP port the server listens on."),
+    c("role", "none", Form::Enum(&["none"]), "user", false, "Ungrouped", "Sets the current role."),
     c("row_security", "on", Form::Bool, "user", false, BEHAVIOR, "Enable row security."),
     c("search_path", "\"$user\", public", Form::Text, "user", false, BEHAVIOR, "Sets the schema search order for names that are not schema-qualified."),
     c("server_encoding", "UTF8", Form::Text, "internal", true, PRESET, "Shows the server (database) character set encoding."),
@@ -153,7 +155,8 @@ fn is_placeholder(name: &str) -> bool {
 }
 
 impl SessionSettings {
-    fn own(&self, name: &str) -> Option<&str> {
+    /// What the session itself has set.
+    pub fn own(&self, name: &str) -> Option<&str> {
         [&self.local, &self.session, &self.startup].into_iter().find_map(|l| l.get(name)).map(String::as_str)
     }
 
@@ -223,6 +226,10 @@ impl SessionSettings {
     pub fn set(&mut self, name: &str, value: Option<&str>, local: bool, around: &Surroundings) -> Result<String, SqlError> {
         let canonical = Self::canonical(name);
         let value = check(name, value, around)?;
+        let value = match (canonical.as_str(), value) {
+            ("DateStyle", Some(value)) => Some(date_style(&value, self.own("DateStyle").unwrap_or("ISO, MDY"))?),
+            (_, value) => value,
+        };
         match (value, local) {
             (Some(value), true) => self.local.insert(canonical.clone(), value),
             (Some(value), false) => {
@@ -337,6 +344,28 @@ pub fn check_replicated(name: &str, value: Option<&str>) -> Result<String, SqlEr
     Ok(definition.name.to_string())
 }
 
+/// `ISO, DMY`: the order alone keeps the style, the style alone the order. Dates are written in ISO style
+/// only, whatever the order.
+fn date_style(value: &str, present: &str) -> Result<String, SqlError> {
+    let mut order = present.rsplit(", ").next().unwrap_or("MDY");
+    for word in value.split([',', ' ']).filter(|word| !word.is_empty()) {
+        let word = word.to_ascii_lowercase();
+        match word.as_str() {
+            "iso" => {}
+            "dmy" | "european" | "euro" => order = "DMY",
+            "mdy" | "us" | "noneuropean" | "noneuro" => order = "MDY",
+            "ymd" => order = "YMD",
+            "default" => order = "MDY",
+            "sql" | "postgres" | "german" => {
+                return Err(SqlError::new("0A000", format!("DateStyle \"{value}\" is not supported"))
+                    .hint("This server writes dates in ISO style only."));
+            }
+            _ => return Err(SqlError::new("22023", format!("invalid value for parameter \"DateStyle\": \"{value}\""))),
+        }
+    }
+    Ok(format!("ISO, {order}"))
+}
+
 fn check(name: &str, value: Option<&str>, around: &Surroundings) -> Result<Option<String>, SqlError> {
     let cannot = |canonical: &str| SqlError::new("55P02", format!("parameter \"{canonical}\" cannot be changed now"));
     if let Some(d) = replicated::definition(name) {
@@ -367,6 +396,7 @@ fn check(name: &str, value: Option<&str>, around: &Surroundings) -> Result<Optio
                 _ => return Err(invalid().hint("This server speaks UTF8.")),
             }
         }
+        Form::Text if s.name == "TimeZone" => zone::find(value.trim()).ok_or_else(invalid)?.0,
         Form::Text => value.to_string(),
         Form::Int => value.trim().parse::<i32>().map_err(|_| invalid())?.to_string(),
         Form::Bool => {
@@ -382,7 +412,12 @@ fn check(name: &str, value: Option<&str>, around: &Surroundings) -> Result<Optio
             // `debug` is understood and not advertised.
             let shown: Vec<&str> = words.iter().copied().filter(|w| *w != "debug").collect();
             let hint = format!("Available values: {}.", shown.join(", "));
-            found.ok_or_else(|| invalid().hint(hint))?.to_string()
+            let found = found.ok_or_else(|| invalid().hint(hint))?;
+            if s.name == "IntervalStyle" && *found != s.default {
+                return Err(SqlError::new("0A000", format!("IntervalStyle \"{found}\" is not supported"))
+                    .hint("This server writes intervals in the style postgres only."));
+            }
+            found.to_string()
         }
     }))
 }

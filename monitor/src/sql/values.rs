@@ -7,6 +7,7 @@ use std::fmt::Write;
 use bytes::{BufMut, BytesMut};
 use failover::{Lsn, NodeState, WallTime};
 
+use super::engine::time;
 use super::error::SqlError;
 use super::types::{Datum, PgType};
 
@@ -122,16 +123,7 @@ pub fn parse_bool(text: &str) -> Option<bool> {
 }
 
 fn parse_time(text: &str) -> Option<WallTime> {
-    let text = text.trim();
-    if text.eq_ignore_ascii_case("epoch") {
-        return Some(WallTime(0));
-    }
-    if let Ok(timestamp) = text.parse::<jiff::Timestamp>() {
-        return Some(WallTime(timestamp.as_microsecond()));
-    }
-    let civil: jiff::civil::DateTime = text.parse().ok()?;
-    let timestamp = jiff::tz::Offset::UTC.to_timestamp(civil).ok()?;
-    Some(WallTime(timestamp.as_microsecond()))
+    time::parse_timestamptz(text, None).map(WallTime)
 }
 
 /// Decodes a parameter in binary format.
@@ -324,28 +316,12 @@ fn float_text(f: f64) -> String {
     }
 }
 
-/// `2026-11-21 02:11:31.038117+00`: ISO style, UTC, without trailing zeros.
+/// `2026-11-21 02:11:31.038117+00`: ISO style, in the session's zone, without trailing zeros.
 pub fn time_text(time: WallTime) -> String {
-    let Ok(timestamp) = jiff::Timestamp::from_microsecond(time.0) else {
-        return if time.0 > 0 { "infinity" } else { "-infinity" }.to_string();
-    };
-    let t = jiff::tz::Offset::UTC.to_datetime(timestamp);
-    let mut text = format!(
-        "{:04}-{:02}-{:02} {:02}:{:02}:{:02}",
-        t.year(),
-        t.month(),
-        t.day(),
-        t.hour(),
-        t.minute(),
-        t.second()
-    );
-    let micros = t.subsec_nanosecond() / 1000;
-    if micros != 0 {
-        let _ = write!(text, ".{micros:06}");
-        text.truncate(text.trim_end_matches('0').len());
+    match jiff::Timestamp::from_microsecond(time.0) {
+        Ok(_) => time::timestamptz_text(time.0),
+        Err(_) => if time.0 > 0 { "infinity" } else { "-infinity" }.to_string(),
     }
-    text.push_str("+00");
-    text
 }
 
 /// An explicit cast, or the conversion of an argument to its declared type.

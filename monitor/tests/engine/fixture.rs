@@ -202,6 +202,7 @@ pub fn session() -> SessionView {
         user: "postgres".into(),
         database: "pg_auto_failover".into(),
         application_name: "psql".into(),
+        time_zone: "UTC".into(),
         in_recovery: false,
         backend_pid: 4242,
         extension_version: "2.0".into(),

@@ -364,3 +364,75 @@ async fn test_mode_writes_by_hand() {
     assert_eq!(c.simple("SELECT health FROM pgautofailover.current_state()").await.row(), ["0"]);
     assert_eq!(c.simple("SET pgautofailover.health_check_period = '1s'").await.tags, ["SET"]);
 }
+
+#[tokio::test]
+async fn times_are_shown_and_read_in_the_zone_of_the_session() {
+    let server = Server::leader().await;
+    let mut c = Client::connect(server.address).await;
+    let noon = "SELECT timestamptz '2026-07-01 12:00:00+00', '2026-07-01 12:00'::timestamptz AT TIME ZONE 'UTC'";
+    for (set, shown, first, second) in [
+        ("SET TimeZone = 'europe/berlin'", "Europe/Berlin", "2026-07-01 14:00:00+02", "2026-07-01 10:00:00"),
+        ("SET TIME ZONE -3.5", "<-03:30>+03:30", "2026-07-01 08:30:00-03:30", "2026-07-01 15:30:00"),
+        ("SET TIME ZONE INTERVAL '+02:00' HOUR TO MINUTE", "<+02>-02", "2026-07-01 14:00:00+02", "2026-07-01 10:00:00"),
+        ("SET TIME ZONE LOCAL", "UTC", "2026-07-01 12:00:00+00", "2026-07-01 12:00:00"),
+        ("SELECT set_config('timezone', 'America/New_York', false)", "America/New_York", "2026-07-01 08:00:00-04", "2026-07-01 16:00:00"),
+    ] {
+        let answer = c.simple(set).await;
+        assert_eq!(answer.error, None, "{set}");
+        assert_eq!(c.simple("SHOW timezone").await.row(), [shown]);
+        assert_eq!(c.simple(noon).await.row(), [first, second], "{set}");
+    }
+    // In the typed tier and in parameters, too.
+    let at = c.params("SELECT $1::timestamptz, $1::timestamptz::date", &[1184], &["2026-01-01 23:00"]).await;
+    assert_eq!(at.row(), ["2026-01-01 23:00:00-05", "2026-01-01"]);
+    assert_eq!(c.simple("SELECT to_json(timestamptz '2026-01-02 04:00+00')").await.row(), ["\"2026-01-01T23:00:00-05:00\""]);
+    assert_eq!(c.simple("SELECT extract(hour from timestamptz '2026-01-02 04:00+00')").await.row(), ["23"]);
+    assert_eq!(c.simple("SELECT timestamptz '2026-03-07 12:00' + interval '1 day'").await.row(), ["2026-03-08 12:00:00-04"]);
+    let refused = c.simple("SET TimeZone = 'Nowhere/Land'").await;
+    assert_eq!(refused.sqlstate(), "22023");
+    assert_eq!(c.simple("SHOW timezone").await.row(), ["America/New_York"]);
+    c.simple("BEGIN; SET LOCAL timezone = 'UTC'").await;
+    assert_eq!(c.simple(noon).await.row()[0], "2026-07-01 12:00:00+00");
+    c.simple("ROLLBACK").await;
+    assert_eq!(c.simple(noon).await.row()[0], "2026-07-01 08:00:00-04");
+}
+
+#[tokio::test]
+async fn styles_that_are_not_written_are_refused() {
+    let server = Server::leader().await;
+    let mut c = Client::connect(server.address).await;
+    for (set, shown) in [
+        ("SET DateStyle = 'DMY'", "ISO, DMY"),
+        ("SET datestyle TO iso", "ISO, DMY"),
+        ("SET datestyle TO ISO, us", "ISO, MDY"),
+        ("SET DateStyle = DEFAULT", "ISO, MDY"),
+    ] {
+        assert_eq!(c.simple(set).await.error, None, "{set}");
+        assert_eq!(c.simple("SHOW DateStyle").await.row(), [shown], "{set}");
+    }
+    assert_eq!(c.simple("SET DateStyle = 'German'").await.sqlstate(), "0A000");
+    assert_eq!(c.simple("SET DateStyle = 'nonsense'").await.sqlstate(), "22023");
+    assert_eq!(c.simple("SET IntervalStyle = 'iso_8601'").await.sqlstate(), "0A000");
+    assert_eq!(c.simple("SET ROLE NONE").await.tags, ["SET"]);
+    assert_eq!(c.simple("SET SESSION AUTHORIZATION DEFAULT").await.tags, ["SET"]);
+    assert_eq!(c.simple("SET ROLE somebody").await.sqlstate(), "0A000");
+}
+
+#[tokio::test]
+async fn constants_name_their_types() {
+    let server = Server::leader().await;
+    let mut c = Client::connect(server.address).await;
+    // As on a stock monitor.
+    let answer = c.simple("select pg_lsn '0/10', pg_lsn '0/20' - pg_lsn '0/10', pg_lsn '0/10' + 16, pg_lsn '0/10' < '0/20'").await;
+    assert_eq!(answer.row(), ["0/10", "16", "0/20", "t"]);
+    assert_eq!(answer.columns[0], ("pg_lsn".to_string(), 3220));
+    let answer = c.simple("select name 'z', oid '10', regtype 'int4', regnamespace 'pg_catalog', regclass 'pg_class'").await;
+    assert_eq!(answer.row(), ["z", "10", "integer", "pg_catalog", "pg_class"]);
+    let answer = c.simple("select pgautofailover.replication_state 'primary', pg_catalog.int4 '5', pg_catalog.text 'x'").await;
+    assert_eq!(answer.row(), ["primary", "5", "x"]);
+    let names: Vec<&str> = answer.columns.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["replication_state", "int4", "text"]);
+    assert_eq!(c.simple("select count(*) from pgautofailover.node where reportedlsn > pg_lsn '0/0'").await.row(), ["0"]);
+    assert_eq!(c.simple("select pg_lsn 'nonsense'").await.sqlstate(), "22P02");
+    assert_eq!(c.simple("select pgautofailover.replication_state 'nonsense'").await.sqlstate(), "22P02");
+}

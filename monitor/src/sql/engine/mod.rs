@@ -27,6 +27,7 @@ use super::types::{Column, Datum, PgType, RowSet};
 use ty::Ty;
 
 pub use session_view::{SessionView, SettingView};
+pub(crate) use value::{time, zone};
 
 /// The value of a `$n` parameter.
 #[derive(Clone, Debug, PartialEq)]

@@ -13,7 +13,7 @@ use super::pool::{Reader, TIME_LIMIT, error};
 use super::session_view::SessionView;
 use super::translate::{Env, Plan, param_value, translate};
 use super::ty::Ty;
-use super::value::output;
+use super::value::{output, zone};
 use super::{Column, Param, RowSet};
 use crate::sql::backend::ReadView;
 use crate::sql::error::SqlError;
@@ -36,6 +36,8 @@ struct Key {
     types: Vec<Ty>,
     search_path: Vec<String>,
     newer: bool,
+    /// Literals are read in it.
+    zone: String,
 }
 
 /// Translations by statement.
@@ -54,8 +56,9 @@ impl Plans {
     ) -> Result<Arc<Plan>, SqlError> {
         let search_path = search_path(session);
         let newer = is_newer(&session.extension_version);
+        let zone = session.time_zone.clone();
         let mut hasher = DefaultHasher::new();
-        (statement, types, &search_path, newer).hash(&mut hasher);
+        (statement, types, &search_path, newer, &zone).hash(&mut hasher);
         let hash = hasher.finish();
         {
             let plans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -64,20 +67,21 @@ impl Plans {
                 && key.types == types
                 && key.search_path == search_path
                 && key.newer == newer
+                && key.zone == zone
             {
                 return Ok(plan.clone());
             }
         }
         let WallTime(now) = view.now.wall;
         let env = Env { functions, search_path: &search_path, newer, now };
-        let plan = Arc::new(translate(env, statement, types)?);
+        let plan = Arc::new(zone::within(zone::named(&zone), || translate(env, statement, types))?);
         // Literals such as 'now' were read by the clock: such a plan serves once.
         if !plan.reads_clock {
             let mut plans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             if plans.len() >= PLANS {
                 plans.clear();
             }
-            plans.insert(hash, (Key { statement: statement.clone(), types: types.to_vec(), search_path, newer }, plan.clone()));
+            plans.insert(hash, (Key { statement: statement.clone(), types: types.to_vec(), search_path, newer, zone }, plan.clone()));
         }
         Ok(plan)
     }
@@ -132,7 +136,7 @@ pub fn run(
             context.settings = session.settings.iter().map(|s| (s.name.to_lowercase(), shown(s))).collect();
         }
     }
-    let result = execute(reader, plan, view, session, params);
+    let result = zone::within(zone::named(&session.time_zone), || execute(reader, plan, view, session, params));
     // The view must not outlive its query: the state's owner wants to change it in place.
     reader.context.lock().unwrap_or_else(PoisonError::into_inner).view = None;
     result

@@ -8,6 +8,8 @@ pub struct SessionView {
     pub user: String,
     pub database: String,
     pub application_name: String,
+    /// The value of `TimeZone`.
+    pub time_zone: String,
     /// This monitor follows another one.
     pub in_recovery: bool,
     pub backend_pid: i32,

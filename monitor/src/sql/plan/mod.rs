@@ -4,6 +4,7 @@ mod cache;
 mod call;
 mod dml;
 mod lex;
+mod literal;
 mod query;
 mod utility;
 
@@ -201,7 +202,7 @@ fn parse(query: &str, piece: &Piece) -> Result<Statement, SqlError> {
         return Err(lex::syntax_error(query, piece.tokens.first()));
     }
     let dialect = PostgreSqlDialect {};
-    let mut tokens = piece.tokens.clone();
+    let mut tokens = literal::as_casts(piece.tokens.clone());
     if let Some(Token::Word(word)) = tokens.first().map(|t| &t.token)
         && word.keyword == Keyword::TABLE
         && word.quote_style.is_none()

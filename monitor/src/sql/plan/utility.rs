@@ -233,7 +233,14 @@ fn set(w: &mut Words<'_>) -> Parsed {
         return Ok(Plan::SetModes { read_only, session: false });
     }
     if w.words(&["time", "zone"]) {
-        let value = w.value()?;
+        let value = match w.word("interval") {
+            true => {
+                let value = format!("interval {}", w.value()?);
+                w.words(&["hour", "to", "minute"]);
+                value
+            }
+            false => w.value()?,
+        };
         w.end()?;
         let value = Some(value).filter(|v| v != "default" && v != "local");
         return Ok(Plan::Set { name: "TimeZone".to_string(), value, local });
@@ -242,6 +249,11 @@ fn set(w: &mut Words<'_>) -> Parsed {
         let value = if w.peek().is_some() { Some(w.value()?) } else { None };
         w.end()?;
         return Ok(Plan::Set { name: "client_encoding".to_string(), value, local });
+    }
+    // What the session is anyway.
+    if w.words(&["role", "none"]) || w.words(&["authorization", "default"]) {
+        w.end()?;
+        return Ok(Plan::Set { name: "role".to_string(), value: None, local });
     }
     if w.word("role") || w.word("authorization") {
         return Err(SqlError::new("0A000", "changing the role of a session is not supported"));
@@ -257,7 +269,7 @@ fn reset(w: &mut Words<'_>) -> Parsed {
     } else if w.words(&["time", "zone"]) {
         Plan::Reset(Some("TimeZone".to_string()))
     } else if w.words(&["session", "authorization"]) || w.word("role") {
-        Plan::Reset(Some("search_path".to_string()))
+        Plan::Reset(Some("role".to_string()))
     } else {
         Plan::Reset(Some(w.setting_name()?))
     };

@@ -2,7 +2,9 @@
 
 use bytes::{BufMut, BytesMut};
 use failover::Notice;
+use jiff::tz::TimeZone;
 
+use crate::sql::engine::zone;
 use crate::sql::error::SqlError;
 use crate::sql::types::{Column, Datum};
 use crate::sql::values;
@@ -19,6 +21,8 @@ pub enum Status {
 #[derive(Default)]
 pub struct Output {
     pub buffer: BytesMut,
+    /// The zone that timestamps are shown in; none is UTC.
+    pub zone: Option<TimeZone>,
 }
 
 impl Output {
@@ -127,6 +131,11 @@ impl Output {
 
     /// One row. Binary formats were checked against the column types at Bind.
     pub fn data_row(&mut self, columns: &[Column], row: &[Datum], formats: &[i16]) {
+        let zone = self.zone.clone().unwrap_or(TimeZone::UTC);
+        zone::within(zone, || self.write_row(columns, row, formats));
+    }
+
+    fn write_row(&mut self, columns: &[Column], row: &[Datum], formats: &[i16]) {
         self.message(b'D', |b| {
             b.put_u16(row.len() as u16);
             for (i, datum) in row.iter().enumerate() {

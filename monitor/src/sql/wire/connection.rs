@@ -285,6 +285,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         if let Some(rows) = &done.rows {
             self.out.row_description(&rows.columns, &[]);
+            self.out.zone = Some(self.session.ctx.time_zone());
             for row in &rows.rows {
                 self.out.data_row(&rows.columns, row, &[]);
                 if self.out.buffer.len() > FLUSH_AT {

@@ -6,7 +6,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::backend::format_of;
 use super::connection::{Connection, FLUSH_AT, Gone};
 use super::frontend::{Bind, Frontend, Target, violation};
-use crate::sql::engine::Param;
+use crate::sql::engine::{Param, zone};
 use crate::sql::error::SqlError;
 use crate::sql::plan::{self, Plan};
 use crate::sql::session::{Portal, Prepared, Running};
@@ -79,13 +79,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if !portal.is_empty() {
             self.session.check_room(bind.values.iter().flatten().map(Bytes::len).sum())?;
         }
-        let params = bind
+        let read = bind
             .values
             .iter()
             .zip(&prepared.oids)
             .enumerate()
-            .map(|(i, (value, oid))| param(value.as_deref(), *oid, format_of(&bind.formats, i) == 1))
-            .collect::<Result<Vec<_>, _>>()?;
+            .map(|(i, (value, oid))| param(value.as_deref(), *oid, format_of(&bind.formats, i) == 1));
+        let params = zone::within(self.session.ctx.time_zone(), || read.collect::<Result<Vec<_>, _>>())?;
         let portal = portal.to_string();
         self.session.portals.insert(portal, Portal { prepared, params, formats: bind.result_formats, running: None });
         self.out.bind_complete();
@@ -180,6 +180,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 let limit = usize::try_from(max_rows).ok().filter(|n| *n > 0).unwrap_or(usize::MAX);
                 let mut sent = 0;
+                self.out.zone = Some(self.session.ctx.time_zone());
                 while sent < limit
                     && let Some(row) = running.rows.next()
                 {

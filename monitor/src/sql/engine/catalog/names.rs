@@ -158,6 +158,18 @@ pub fn parse_reg(ty: Ty, text: &str) -> Result<i64, SqlError> {
     }
 }
 
+/// The place of `typinput` in `pg_type`.
+const TYPINPUT: usize = 15;
+
+/// The name of a function that reads values of a type: drivers tell arrays by `array_in`.
+pub fn type_function(text: &str) -> Option<String> {
+    let (schema, name) = split(text.trim());
+    let mut types = content::rows_of("pg_catalog.pg_type").iter();
+    let known = schema.is_none_or(|schema| schema == "pg_catalog")
+        && types.any(|row| row.get(TYPINPUT).is_some_and(|input| input.as_deref() == Some(name.as_str())));
+    known.then_some(name)
+}
+
 /// Cuts a possibly qualified, possibly quoted name.
 fn split(text: &str) -> (Option<String>, String) {
     let mut parts = vec![String::new()];

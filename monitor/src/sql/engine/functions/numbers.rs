@@ -10,7 +10,7 @@ use super::{float_arg, int_arg, loose, owned, strict, text_arg, text_value, type
 use crate::sql::engine::ty::Ty;
 use crate::sql::engine::value::decimal::{self, Decimal};
 use crate::sql::engine::value::interval::Interval;
-use crate::sql::engine::value::{input, output, time};
+use crate::sql::engine::value::{input, output, time, zone};
 use crate::sql::error::SqlError;
 
 type Answer = std::result::Result<Value, SqlError>;
@@ -168,8 +168,17 @@ fn cast(from: Ty, to: Ty, value: ValueRef<'_>) -> Answer {
             return fits(t, Decimal::parse(text).and_then(Decimal::to_i64));
         }
         (_, Ty::Int2 | Ty::Int4 | Ty::Int8, ValueRef::Integer(i)) => return fits(to, Some(i)),
-        (Ty::Timestamptz | Ty::Timestamp, Ty::Date, ValueRef::Integer(i)) => Value::Integer(time::split(i).0),
-        (Ty::Timestamptz | Ty::Timestamp, Ty::Time, ValueRef::Integer(i)) => Value::Integer(time::split(i).1),
+        (Ty::Timestamptz, Ty::Timestamp, ValueRef::Integer(i)) => Value::Integer(zone::to_local(&zone::current(), i)),
+        (Ty::Timestamp, Ty::Timestamptz, ValueRef::Integer(i)) => Value::Integer(zone::to_utc(&zone::current(), i)),
+        (Ty::Date, Ty::Timestamptz, ValueRef::Integer(i)) => {
+            Value::Integer(zone::to_utc(&zone::current(), i.saturating_mul(time::US_PER_DAY)))
+        }
+        (Ty::Timestamptz, Ty::Date | Ty::Time, ValueRef::Integer(i)) => {
+            let shown = zone::to_local(&zone::current(), i);
+            return cast(Ty::Timestamp, to, ValueRef::Integer(shown));
+        }
+        (Ty::Timestamp, Ty::Date, ValueRef::Integer(i)) => Value::Integer(time::split(i).0),
+        (Ty::Timestamp, Ty::Time, ValueRef::Integer(i)) => Value::Integer(time::split(i).1),
         (Ty::Time, Ty::Interval, ValueRef::Integer(i)) => Value::Blob(Interval { us: i, ..Interval::default() }.to_blob()),
         (Ty::Interval, Ty::Time, ValueRef::Blob(b)) => {
             Value::Integer(Interval::from_blob(b).unwrap_or_default().us.rem_euclid(time::US_PER_DAY))

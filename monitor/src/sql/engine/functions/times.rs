@@ -11,6 +11,7 @@ use crate::sql::engine::ty::Ty;
 use crate::sql::engine::value::decimal::Decimal;
 use crate::sql::engine::value::interval::Interval;
 use crate::sql::engine::value::time::{self, US_PER_DAY, US_PER_SECOND};
+use crate::sql::engine::value::zone;
 use crate::sql::error::SqlError;
 
 type Answer = std::result::Result<Value, SqlError>;
@@ -24,6 +25,17 @@ pub fn register(c: &Connection) -> Result<()> {
         let result = interval_arg(a, 1).add_to(int_arg(a, 0), int_arg(a, 2));
         result.map(Value::Integer).ok_or_else(|| SqlError::new("22008", "timestamp out of range"))
     })?;
+    // Months and days are those of the wall's clock, hours are hours.
+    strict(c, "pg_zoned_add", 3, |a| {
+        let (interval, sign, zone) = (interval_arg(a, 1), int_arg(a, 2), zone::current());
+        let days = Interval { us: 0, ..interval };
+        let start = match days == Interval::default() {
+            true => Some(int_arg(a, 0)),
+            false => days.add_to(zone::to_local(&zone, int_arg(a, 0)), sign).map(|shown| zone::to_utc(&zone, shown)),
+        };
+        let result = start.and_then(|start| Interval { months: 0, days: 0, ..interval }.add_to(start, sign));
+        result.map(Value::Integer).ok_or_else(|| SqlError::new("22008", "timestamp out of range"))
+    })?;
     strict(c, "pg_time_sub", 2, |a| Ok(interval(Interval::between(int_arg(a, 0), int_arg(a, 1)))))?;
     strict(c, "pg_age", 2, |a| Ok(interval(Interval::age(int_arg(a, 0), int_arg(a, 1)))))?;
     strict(c, "pg_interval_add", 3, |a| Ok(interval(interval_arg(a, 0).plus(interval_arg(a, 1), int_arg(a, 2)))))?;
@@ -32,17 +44,23 @@ pub fn register(c: &Connection) -> Result<()> {
     strict(c, "pg_extract", 3, extract)?;
     strict(c, "pg_date_trunc", 2, |a| {
         let unit = text_arg(a, 0);
-        let bad = || SqlError::new("22023", format!("unit \"{unit}\" not recognized for type timestamp with time zone"));
+        let bad = || SqlError::new("22023", format!("unit \"{unit}\" not recognized for type timestamp without time zone"));
         time::truncate(unit, int_arg(a, 1)).map(Value::Integer).ok_or_else(bad)
     })?;
-    strict(c, "pg_zone", 2, |a| {
-        let zone = text_arg(a, 1);
-        match zone.to_ascii_uppercase().as_str() {
-            "UTC" | "GMT" | "Z" | "ETC/UTC" | "UCT" | "ZULU" => Ok(Value::Integer(int_arg(a, 0))),
-            _ => Err(SqlError::new("22023", format!("time zone \"{zone}\" not recognized"))
-                .hint("This monitor knows UTC only.")),
-        }
-    })
+    let named = |name: &str| {
+        let missing = || SqlError::new("22023", format!("time zone \"{name}\" not recognized"));
+        zone::find(name).map(|(_, zone)| zone).ok_or_else(missing)
+    };
+    strict(c, "pg_date_trunc_zoned", -1, move |a| {
+        let zone = if a.len() > 2 { named(text_arg(a, 2))? } else { zone::current() };
+        let unit = text_arg(a, 0);
+        let bad = || SqlError::new("22023", format!("unit \"{unit}\" not recognized for type timestamp with time zone"));
+        let shown = time::truncate(unit, zone::to_local(&zone, int_arg(a, 1))).ok_or_else(bad)?;
+        Ok(Value::Integer(zone::to_utc(&zone, shown)))
+    })?;
+    // `AT TIME ZONE` of a timestamp with time zone, and of one without.
+    strict(c, "pg_shown_in", 2, move |a| Ok(Value::Integer(zone::to_local(&named(text_arg(a, 1))?, int_arg(a, 0)))))?;
+    strict(c, "pg_time_in", 2, move |a| Ok(Value::Integer(zone::to_utc(&named(text_arg(a, 1))?, int_arg(a, 0)))))
 }
 
 fn interval(value: Interval) -> Value {
@@ -93,15 +111,17 @@ fn extract(a: &Call<'_>) -> Answer {
             _ => Err(unknown()),
         };
     }
+    let offset = if ty == Ty::Timestamptz { zone::offset_at(&zone::current(), int_arg(a, 2)) } else { 0 };
+    let since_epoch = int_arg(a, 2);
     let us = match ty {
-        Ty::Date => int_arg(a, 2).saturating_mul(US_PER_DAY),
-        _ => int_arg(a, 2),
+        Ty::Date => since_epoch.saturating_mul(US_PER_DAY),
+        _ => since_epoch.saturating_add(offset * US_PER_SECOND),
     };
     let (days, clock) = time::split(us);
     let (year, month, day) = time::civil(days);
     match field.as_str() {
         "epoch" if ty == Ty::Date => whole(us / US_PER_SECOND),
-        "epoch" => millionths(i128::from(us), 6),
+        "epoch" => millionths(i128::from(since_epoch), 6),
         "second" | "seconds" => millionths(i128::from(clock % (60 * US_PER_SECOND)), 6),
         "milliseconds" | "millisecond" => millionths(i128::from(clock % (60 * US_PER_SECOND)), 3),
         "microseconds" | "microsecond" => whole(clock % (60 * US_PER_SECOND)),
@@ -118,7 +138,9 @@ fn extract(a: &Call<'_>) -> Answer {
         "doy" => whole(days - time::days_from_civil(year, 1, 1) + 1),
         "week" => whole(time::iso_week(days).1),
         "isoyear" => whole(time::iso_week(days).0),
-        "timezone" | "timezone_hour" | "timezone_minute" => whole(0),
+        "timezone" => whole(offset),
+        "timezone_hour" => whole(offset / 3600),
+        "timezone_minute" => whole(offset / 60 % 60),
         "julian" => whole(days + 2_440_588),
         _ => Err(unknown()),
     }

@@ -7,6 +7,7 @@ use super::{int_arg, strict, text_arg, text_value, type_arg};
 use crate::sql::engine::ty::Ty;
 use crate::sql::engine::value::decimal::Decimal;
 use crate::sql::engine::value::time::{self, US_PER_SECOND};
+use crate::sql::engine::value::zone;
 use crate::sql::error::SqlError;
 
 pub fn register(c: &Connection) -> Result<()> {
@@ -23,7 +24,8 @@ pub fn register(c: &Connection) -> Result<()> {
             hour: i.us / (3600 * US_PER_SECOND),
             us: i.us.rem_euclid(3600 * US_PER_SECOND),
             days: i64::from(i.days),
-            zone: "",
+            zone: String::new(),
+            offset: 0,
         };
         Ok(text_value(fields.format(text_arg(a, 1))))
     })?;
@@ -51,16 +53,22 @@ struct Fields {
     /// Within the hour.
     us: i64,
     days: i64,
-    zone: &'static str,
+    /// Its abbreviation.
+    zone: String,
+    /// Seconds east of UTC.
+    offset: i64,
 }
 
 /// `to_char(timestamp, pattern)`.
 pub fn format_time(us: i64, zoned: bool, pattern: &str) -> String {
-    let (days, clock) = time::split(us);
+    let (offset, zone) = match zoned {
+        true => (zone::offset_at(&zone::current(), us), zone::abbreviation_at(&zone::current(), us)),
+        false => (0, String::new()),
+    };
+    let (days, clock) = time::split(us.saturating_add(offset * US_PER_SECOND));
     let (year, month, day) = time::civil(days);
     let hour = clock / (3600 * US_PER_SECOND);
-    let zone = if zoned { "UTC" } else { "" };
-    Fields { year, month, day, hour, us: clock % (3600 * US_PER_SECOND), days, zone }.format(pattern)
+    Fields { year, month, day, hour, us: clock % (3600 * US_PER_SECOND), days, zone, offset }.format(pattern)
 }
 
 impl Fields {
@@ -149,8 +157,9 @@ impl Fields {
             "Q" => ((self.month.max(1) - 1) / 3 + 1).to_string(),
             "TZ" => self.zone.to_string(),
             "tz" => self.zone.to_lowercase(),
-            "TZH" | "OF" => "+00".to_string(),
-            "TZM" => "00".to_string(),
+            "TZH" => zone::offset_text(self.offset / 3600 * 3600, false),
+            "OF" => zone::offset_text(self.offset, false),
+            "TZM" => format!("{:02}", self.offset.abs() / 60 % 60),
             "MONTH" | "Month" | "month" => word(month, 9),
             "DAY" | "Day" | "day" => word(weekday, 9),
             "MON" | "Mon" | "mon" => word(&month[..3], 0),

@@ -378,9 +378,9 @@ fn balanced(parts: &[String], word: &str) -> String {
 
 /// Functions that SQL calls without parentheses.
 fn special(name: &str) -> Option<()> {
-    const NAMES: [&str; 9] = [
+    const NAMES: [&str; 11] = [
         "current_user", "session_user", "user", "current_role", "current_catalog", "current_schema",
-        "current_timestamp", "localtimestamp", "current_date",
+        "current_timestamp", "localtimestamp", "current_date", "current_time", "localtime",
     ];
     NAMES.iter().any(|n| n.eq_ignore_ascii_case(name)).then_some(())
 }

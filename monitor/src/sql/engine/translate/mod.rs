@@ -26,6 +26,7 @@ use std::collections::BTreeSet;
 use sqlparser::ast::{Ident, ObjectName, ObjectNamePart, Statement};
 
 use super::ty::Ty;
+use super::value::zone;
 use crate::sql::error::SqlError;
 use crate::sql::function::Function;
 use scope::{Cte, Scope};
@@ -124,7 +125,9 @@ pub fn translate(env: Env<'_>, statement: &Statement, params: &[Ty]) -> Result<P
     let failed = |what: String| SqlError::new("53000", format!("the statement could not be translated: {what}"));
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("sql-translate".into()).stack_size(STACK);
-        let running = thread.spawn_scoped(scope, || translate_here(env, statement, params));
+        // Literals are read in the session's zone, which belongs to this thread.
+        let zone = zone::current();
+        let running = thread.spawn_scoped(scope, || zone::within(zone, || translate_here(env, statement, params)));
         let running = running.map_err(|e| failed(e.to_string()))?;
         running.join().unwrap_or_else(|_| Err(failed("internal error".into())))
     })

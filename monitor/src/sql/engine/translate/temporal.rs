@@ -26,7 +26,8 @@ impl Translator<'_> {
         let (a, b) = (&l.sql, &r.sql);
         let sign = if op == "-" { -1 } else { 1 };
         let add = |time: &str, interval: &str, ty: Ty| {
-            Some(Sx::new(format!("pg_time_add({time}, {interval}, {sign})"), ty))
+            let function = if ty == Ty::Timestamptz { "pg_zoned_add" } else { "pg_time_add" };
+            Some(Sx::new(format!("{function}({time}, {interval}, {sign})"), ty))
         };
         Ok(match (op, l.ty, r.ty) {
             ("+" | "-", ty @ (Ty::Timestamptz | Ty::Timestamp), Ty::Interval) => add(a, b, ty),
@@ -92,14 +93,17 @@ impl Translator<'_> {
         Ok(Sx::new(sql, Ty::Numeric))
     }
 
-    /// `x AT TIME ZONE zone`: UTC is the only zone known here.
+    /// `x AT TIME ZONE zone`.
     pub(super) fn at_time_zone(&mut self, sx: Sx, zone: &str) -> Result<Sx, SqlError> {
         let ty = match sx.ty {
             Ty::Timestamp => Ty::Timestamptz,
             _ => Ty::Timestamp,
         };
-        let from = if sx.ty == Ty::Timestamp { Ty::Timestamp } else { Ty::Timestamptz };
+        let (from, function) = match sx.ty {
+            Ty::Timestamp => (Ty::Timestamp, "pg_time_in"),
+            _ => (Ty::Timestamptz, "pg_shown_in"),
+        };
         let sx = self.coerce(sx, from)?;
-        Ok(Sx::new(format!("pg_zone({}, {zone})", sx.sql), ty))
+        Ok(Sx::new(format!("{function}({}, {zone})", sx.sql), ty))
     }
 }

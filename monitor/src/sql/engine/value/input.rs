@@ -69,7 +69,8 @@ pub fn parse(ty: Ty, text: &str, now: Option<i64>) -> Result<Value, SqlError> {
             false => Value::Text(Decimal::parse(text).ok_or_else(bad)?.text()),
         },
         Ty::PgLsn => Value::Integer(lsn_to_i64(text.parse::<Lsn>().map_err(|()| bad())?)),
-        Ty::Timestamptz | Ty::Timestamp => Value::Integer(time::parse_timestamp(text, now).ok_or_else(bad_time)?),
+        Ty::Timestamptz => Value::Integer(time::parse_timestamptz(text, now).ok_or_else(bad_time)?),
+        Ty::Timestamp => Value::Integer(time::parse_timestamp(text, now).ok_or_else(bad_time)?),
         Ty::Date => match time::parse_timestamp(text, now) {
             Some(us) => Value::Integer(time::split(us).0),
             None => return Err(bad_time()),
@@ -86,6 +87,7 @@ pub fn parse(ty: Ty, text: &str, now: Option<i64>) -> Result<Value, SqlError> {
                 .ok_or_else(|| SqlError::new("22P02", format!("invalid input syntax for type {}", ty.display())))?;
             Value::Text(if ty == Ty::Jsonb { json.normalized().spaced() } else { text.to_string() })
         }
+        Ty::Regproc if let Some(name) = catalog::names::type_function(text) => Value::Text(name),
         Ty::Regclass | Ty::Regtype | Ty::Regproc | Ty::Regnamespace | Ty::Regrole => {
             Value::Integer(catalog::names::parse_reg(ty, text)?)
         }

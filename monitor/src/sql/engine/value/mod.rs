@@ -8,3 +8,4 @@ pub mod json;
 pub mod json_read;
 pub mod output;
 pub mod time;
+pub mod zone;

@@ -1,6 +1,10 @@
-//! Dates and timestamps. The zone is UTC throughout: a monitor's sessions know no other.
+//! Dates and timestamps. Where a zone matters, it is that of the session ([`zone::within`]).
 
 use std::fmt::Write;
+
+use jiff::tz::TimeZone;
+
+use super::zone;
 
 pub const US_PER_SECOND: i64 = 1_000_000;
 pub const US_PER_DAY: i64 = 86_400 * US_PER_SECOND;
@@ -74,13 +78,15 @@ pub fn timestamp_text(us: i64) -> String {
 
 /// `2026-11-21 02:11:31.038117+00`.
 pub fn timestamptz_text(us: i64) -> String {
-    format!("{}+00", timestamp_text(us))
+    let offset = zone::offset_at(&zone::current(), us);
+    format!("{}{}", timestamp_text(us.saturating_add(offset * US_PER_SECOND)), zone::offset_text(offset, false))
 }
 
 /// `2026-11-21T02:11:31.038117+00:00`, as JSON shows it.
 pub fn timestamptz_json(us: i64) -> String {
-    let (day, time) = split(us);
-    format!("{}T{}+00:00", date_text(day), time_text(time))
+    let offset = zone::offset_at(&zone::current(), us);
+    let (day, time) = split(us.saturating_add(offset * US_PER_SECOND));
+    format!("{}T{}{}", date_text(day), time_text(time), zone::offset_text(offset, true))
 }
 
 /// `2026-11-21`, or with a time behind it, which is dropped.
@@ -125,17 +131,33 @@ pub fn parse_fraction(text: &str) -> Option<i64> {
     six.parse().ok()
 }
 
-/// A timestamp with an optional zone: `2026-11-21 02:11:31+01`, `2026-11-21T02:11:31Z`.
+/// A timestamp without time zone; one that the text names does not count.
 pub fn parse_timestamp(text: &str, now: Option<i64>) -> Option<i64> {
+    Some(parse_clock(text, now)?.0)
+}
+
+/// A timestamp with time zone, that of the session unless the text names one: `2026-11-21 02:11:31+01`,
+/// `2026-11-21T02:11:31Z`, `2026-11-21 02:11 Europe/Berlin`.
+pub fn parse_timestamptz(text: &str, now: Option<i64>) -> Option<i64> {
+    let (shown, named) = parse_clock(text, now)?;
+    Some(zone::to_utc(&named.unwrap_or_else(zone::current), shown))
+}
+
+/// What the clock on the wall shows, and the zone that the text names.
+fn parse_clock(text: &str, now: Option<i64>) -> Option<(i64, Option<TimeZone>)> {
     let text = text.trim();
+    let word = text.to_ascii_lowercase();
+    if word == "epoch" {
+        return Some((0, Some(TimeZone::UTC)));
+    }
     if let Some(now) = now {
-        let today = split(now).0 * US_PER_DAY;
-        match text.to_ascii_lowercase().as_str() {
-            "now" => return Some(now),
-            "today" => return Some(today),
-            "tomorrow" => return Some(today + US_PER_DAY),
-            "yesterday" => return Some(today - US_PER_DAY),
-            "epoch" => return Some(0),
+        let shown = zone::to_local(&zone::current(), now);
+        let today = split(shown).0 * US_PER_DAY;
+        match word.as_str() {
+            "now" => return Some((shown, None)),
+            "today" => return Some((today, None)),
+            "tomorrow" => return Some((today + US_PER_DAY, None)),
+            "yesterday" => return Some((today - US_PER_DAY, None)),
             _ => {}
         }
     }
@@ -147,21 +169,28 @@ pub fn parse_timestamp(text: &str, now: Option<i64>) -> Option<i64> {
     let day = parse_date(date)?;
     let rest = rest.trim();
     if rest.is_empty() {
-        return Some(day * US_PER_DAY);
+        return Some((day * US_PER_DAY, None));
     }
     let zone_at = rest.find(|c: char| !(c.is_ascii_digit() || c == ':' || c == '.')).unwrap_or(rest.len());
     let (time, zone) = rest.split_at(zone_at);
     let time = if time.is_empty() { 0 } else { parse_time(time)? };
-    Some(day * US_PER_DAY + time - parse_zone(zone)?)
+    Some((day * US_PER_DAY + time, parse_zone(zone.trim())?))
 }
 
-/// The offset of a zone east of UTC, in microseconds.
-fn parse_zone(zone: &str) -> Option<i64> {
-    let zone = zone.trim();
-    match zone.to_ascii_uppercase().as_str() {
-        "" | "Z" | "UTC" | "GMT" | "ETC/UTC" => return Some(0),
-        _ => {}
+/// The zone behind a time, if there is one; `None`: it is none.
+fn parse_zone(text: &str) -> Option<Option<TimeZone>> {
+    if text.is_empty() {
+        return Some(None);
     }
+    if !text.starts_with(['+', '-']) {
+        return zone::find(text).map(|(_, zone)| Some(zone));
+    }
+    let seconds = i32::try_from(zone_offset(text)? / US_PER_SECOND).ok()?;
+    Some(Some(TimeZone::fixed(jiff::tz::Offset::from_seconds(seconds).ok()?)))
+}
+
+/// `+02`, `-0330`, `+05:30`: the offset to the east, in microseconds.
+pub fn zone_offset(zone: &str) -> Option<i64> {
     let (sign, rest) = match zone.as_bytes().first()? {
         b'+' => (1, zone.get(1..)?),
         b'-' => (-1, zone.get(1..)?),
