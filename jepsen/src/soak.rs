@@ -91,7 +91,8 @@ impl Line {
         self.broken.is_empty() && self.unknown.is_empty() && self.error.is_none()
     }
 
-    fn verdict(&self) -> String {
+    /// In a few words.
+    pub fn verdict(&self) -> String {
         match (&self.error, self.passed()) {
             (Some(error), _) => format!("harness: {}", error.lines().next().unwrap_or_default()),
             (None, true) => "passed".to_owned(),

@@ -189,6 +189,7 @@ fn soak(args: &RunArgs, hours: f64, failovers: Option<i64>) -> Result<bool> {
         if !INTERRUPTED.load(Ordering::Relaxed) {
             let line = soak::Line::new(seed, &args.faults, began.elapsed().as_secs(), &outcome);
             line.append(&args.out)?;
+            println!("seed {seed} in this soak, coverage aside: {}", line.verdict());
             lines.push(line);
         }
         seed += 1;
