@@ -40,8 +40,13 @@ const ANSWER: Duration = Duration::from_millis(800);
 const REPORT: Duration = Duration::from_millis(2500);
 /// Between two looks at the group's other nodes when nobody announced a change.
 const SIBLINGS: Duration = Duration::from_secs(5);
+/// Before a look at them when a change was announced: what the change asks of this node comes first.
+const AFTER_NEWS: Duration = Duration::from_millis(500);
 /// A standby may be without its upstream for this long before the keeper looks why.
 const UNFED: Duration = Duration::from_secs(10);
+
+const END_OF_WAL: &str = "end of WAL";
+const SLOTS: &str = "slots";
 
 /// When to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +68,8 @@ pub struct Keeper {
     pub(crate) grant: Option<BootTime>,
     /// How many standbys a commit waits for, as last seen.
     pub(crate) required_sync: u32,
+    /// A postmaster was there at the last look.
+    pub(crate) runs: bool,
     /// When the last look began that was taken into account.
     pub(crate) seen_at: BootTime,
     /// When the last job ended.
@@ -70,7 +77,7 @@ pub struct Keeper {
     /// The process that receives WAL: its end is news for the monitors.
     pub(crate) walreceiver: Option<(i32, oneshot::Receiver<()>)>,
     /// The final position of a stopped PostgreSQL was looked for.
-    end_sought: bool,
+    pub(crate) end_sought: bool,
     pub(crate) dialect: Dialect,
     /// The timeline whose history was told last.
     pub(crate) told_history: u32,
@@ -149,6 +156,7 @@ impl Keeper {
             replies: Replies::default(),
             grant: None,
             required_sync: 0,
+            runs: false,
             seen_at: BootTime(0),
             settled: BootTime(0),
             walreceiver: None,
@@ -218,6 +226,7 @@ impl Keeper {
             }
         };
         let running = self.job.is_some();
+        let stopping = self.is_stopping();
         let mut unfed_now = false;
         let receiver = &mut self.walreceiver;
         let unfed = async {
@@ -229,8 +238,9 @@ impl Keeper {
         tokio::select! {
             wish = signals.next() => return Some(wish),
             _ = sleep_until(next) => {}
-            heard = announced => if heard { self.siblings_at = Instant::now() },
-            event = self.events.recv() => self.on_event(event),
+            heard = announced => if heard { self.siblings_at = self.siblings_at.min(Instant::now() + AFTER_NEWS) },
+            // That PostgreSQL has ended is no news to a step that stops it, and half a report to the monitors.
+            event = self.events.recv(), if !stopping => self.on_event(event),
             _ = unfed => unfed_now = true,
             done = Job::finished(&mut self.job), if running => self.on_done(done),
         }
@@ -253,6 +263,9 @@ impl Keeper {
 
     fn on_done(&mut self, done: (Kind, Result<()>)) {
         self.settled = BootTime::now();
+        while let Ok(event) = self.events.try_recv() {
+            self.on_event(Some(event));
+        }
         match done {
             (Kind::Transition(from, to), Ok(())) => {
                 info!("reached {to} (from {from})");
@@ -329,6 +342,7 @@ impl Keeper {
         if let Some(job) = &self.job {
             let useful = match job.kind {
                 Kind::Transition(_, to) => to == goal,
+                Kind::Upkeep(SLOTS) => goal == current && !self.has_new_upstream(seen)?,
                 Kind::Upkeep(_) => goal == current,
             };
             if useful {
@@ -389,7 +403,7 @@ impl Keeper {
             } else if !self.end_sought {
                 self.end_sought = true;
                 let worker = self.worker.clone();
-                self.job = Some(Job::start(Kind::Upkeep("end of WAL"), async move { worker.find_end().await }));
+                self.job = Some(Job::start(Kind::Upkeep(END_OF_WAL), async move { worker.find_end().await }));
             }
             return Ok(());
         }
@@ -459,7 +473,7 @@ impl Keeper {
                     self.upkeep("names and slots", &[Step::TakeSyncNames, Step::Siblings]);
                 }
                 NodeState::FastForward | NodeState::JoinSecondary | NodeState::WaitMaintenance => {}
-                _ => self.upkeep("slots", &[Step::Siblings]),
+                _ => self.upkeep(SLOTS, &[Step::Siblings]),
             }
         }
         Ok(())
@@ -491,6 +505,19 @@ impl Keeper {
         let follows = facts.upstream.as_deref() == Some(format!("{}:{}", primary.host, primary.port).as_str())
             || standby::follows(&self.worker.config, &primary, self.state.node_id)?;
         Ok(Some(primary).filter(|_| facts.in_recovery && !follows))
+    }
+
+    fn has_new_upstream(&self, seen: &Seen) -> Result<bool> {
+        let facts = seen.facts.as_ref().filter(|_| self.must_stream());
+        facts.map_or(Ok(false), |facts| Ok(self.other_upstream(facts)?.is_some()))
+    }
+
+    /// A step that stops PostgreSQL, or looks for the end of its WAL, has not ended yet.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.job.as_ref().is_some_and(|job| match job.kind {
+            Kind::Transition(_, to) => is_stopped_for_good(to),
+            Kind::Upkeep(what) => what == END_OF_WAL,
+        })
     }
 
     pub(crate) fn must_stream(&self) -> bool {

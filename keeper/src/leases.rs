@@ -35,6 +35,7 @@ impl Keeper {
     }
 
     fn note(&mut self, seen: &Seen) {
+        self.runs = seen.postmaster.is_some();
         let Some(facts) = &seen.facts else {
             self.replies = Replies::default();
             return;
@@ -62,7 +63,10 @@ impl Keeper {
     pub(crate) fn judge_partition(&mut self) {
         let partition = self.worker.config.timeouts.network_partition;
         let (now, grant) = (BootTime::now(), self.leave_to_answer());
-        if self.state.assigned == NodeState::DemoteTimeout
+        // An orderly stop that is over all but in name leaves nothing to fence.
+        let stopped = self.is_stopping() && !self.runs;
+        if stopped
+            || self.state.assigned == NodeState::DemoteTimeout
             || !fence::must_self_fence(self.role(), self.contacts, grant, partition, now)
         {
             return;

@@ -123,7 +123,7 @@ impl Worker {
 
     /// Commits wait for as many as the names say when this returns.
     pub(crate) async fn set_sync_names(&self, names: &str) -> Result<()> {
-        sync::apply(&self.config, &self.sql().await?, names).await.map(drop)
+        sync::apply(&self.config, &self.sql().await?, names).await
     }
 
     /// What our monitors said with their last answer, or what a stock monitor is asked for: asked only

@@ -138,7 +138,9 @@ impl Keeper {
 
     /// Of a PostgreSQL that is down for good, or until somebody decides.
     fn postgres_end(&self, seen: &Seen, seal: Option<Seal>, runs: bool) -> PostgresEnd {
-        if seen.postmaster.is_some() || runs {
+        // Whether a stop was an orderly one shows when it is over and the end of WAL was looked for.
+        let open = self.is_stopping() || (is_stopped_for_good(self.state.current) && !self.end_sought);
+        if seen.postmaster.is_some() || runs || open {
             return PostgresEnd::None;
         }
         match transitions::wanted(self.state.current) {

@@ -290,10 +290,8 @@ pub async fn fence(config: &Config, guardian: &Guardian) -> Result<()> {
 }
 
 async fn wait_gone(guardian: &Guardian) -> Result<()> {
-    let mut pause = Duration::from_millis(5);
     while guardian.status().await?.postmaster.is_some() {
-        sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_millis(50));
+        sleep(Duration::from_millis(5)).await;
     }
     Ok(())
 }

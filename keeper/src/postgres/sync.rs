@@ -29,12 +29,15 @@ async fn value(sql: &impl Ask, question: &str) -> Result<Option<String>> {
 }
 
 /// ALTER SYSTEM, reload, and wait until the postmaster has told everybody. Works on standbys as well.
-/// Returns `false` when there was nothing to do. From then on commits wait for as many standbys as the
+/// Where the names are there already, an attempt that was cut short may have left them. From then on commits wait for as many standbys as the
 /// names say; which of them release a commit is certain after [`cover`] only.
-pub async fn apply(config: &Config, sql: &impl Ask, names: &str) -> Result<bool> {
+pub async fn apply(config: &Config, sql: &impl Ask, names: &str) -> Result<()> {
     let now = value(sql, NAMES).await?;
     if now.as_deref() == Some(names) {
-        return Ok(false);
+        return match names.is_empty() {
+            true => Ok(()),
+            false => await_checkpointer(config).await,
+        };
     }
     info!("synchronous_standby_names: '{}' -> '{names}'", now.as_deref().unwrap_or(""));
     sql.ask(&format!("alter system set synchronous_standby_names to {}", literal(names)), PATIENCE).await?;
@@ -52,7 +55,7 @@ pub async fn apply(config: &Config, sql: &impl Ask, names: &str) -> Result<bool>
     if !names.is_empty() {
         await_checkpointer(config).await?;
     }
-    Ok(true)
+    Ok(())
 }
 
 /// A session that begins when the reload shows somewhere: by then the postmaster has sent its signal to

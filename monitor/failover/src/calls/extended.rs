@@ -5,12 +5,14 @@ use alloc::string::String;
 use crate::NodeState::*;
 use crate::command::NodeActive;
 use crate::extended::{Extended, ExtendedGoal, Upstream};
+use crate::facts;
 use crate::observation::Stamp;
 use crate::outcome::Change;
 use crate::queries::standby_names;
-use crate::state::{Generation, TimelineFork};
+use crate::quorum;
+use crate::state::{Generation, Node, TimelineFork};
 use crate::values::NodeId;
-use crate::view::View;
+use crate::view::{Member, View};
 
 /// Takes in the second half of a report. Called before the rules run.
 pub(crate) fn take_in(view: &mut View, report: &NodeActive, extended: &Extended) {
@@ -50,6 +52,7 @@ pub(crate) fn answer(view: &View, report: &NodeActive) -> ExtendedGoal {
     let goal = super::report::assigned(view, report.id, report);
     let newest = view.member(report.id).and_then(|member| member.row.sync_sets.last());
     let upstream = view.list().find(|member| member.row.goal.is_writable() && member.row.id != report.id);
+    let upstream = upstream.or_else(|| successor(view, report.id));
     let timeline = view.member(report.id).map_or(0, |member| member.row.timeline);
     ExtendedGoal {
         epoch: view.group_row.epoch,
@@ -70,13 +73,27 @@ pub(crate) fn answer(view: &View, report: &NodeActive) -> ExtendedGoal {
     }
 }
 
+/// The node that a switchover promotes, for the standbys that are to follow it: they stream from it
+/// before it takes writes, so that its first commit waits for nobody to connect. The old primary has
+/// stopped with nothing that the candidate lacks, and acknowledges no more.
+fn successor<'a, 'b>(view: &'b View<'a>, id: NodeId) -> Option<&'b Member<'a>> {
+    let follows = view.member(id).is_some_and(|member| member.row.goal == Secondary);
+    let stopped = quorum::writer(view).is_some_and(|old| quorum::is_stopped(&old.row));
+    let mut candidates = view.others(id).filter(|member| member.row.goal == PreparePromotion);
+    candidates.next().filter(|_| follows && stopped && view.on_quorum_path())
+}
+
 /// The lease of a primary of the newest epoch, in a group that fails over by quorum. The leader
-/// remembers it for as long as it may be held.
+/// remembers it for as long as it may be held. A primary that is to stop for a switchover keeps it until
+/// it has: clients are served until then, and its stop is to be an orderly one.
 pub(crate) fn grants_lease(view: &View, id: NodeId) -> bool {
     let electing = view.candidate().is_some_and(|member| member.row.id != id);
-    view.on_quorum_path()
-        && !electing
-        && view.member(id).is_some_and(|member| member.row.goal.is_writable() && member.row.reported.is_writable())
+    let sealing = view.others(id).any(|member| facts::participating(&member.row));
+    let serves = |row: &Node| {
+        let leaving = matches!(row.goal, Draining | PrepareMaintenance) && !sealing;
+        row.reported.is_writable() && (row.goal.is_writable() || leaving)
+    };
+    view.on_quorum_path() && !electing && view.member(id).is_some_and(|member| serves(&member.row))
 }
 
 /// Whether this node has told the history of its timeline.
