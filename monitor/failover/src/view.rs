@@ -295,9 +295,10 @@ impl<'a> View<'a> {
         self.events.push(event);
     }
 
-    /// As [`View::event`], unless the group's last event about the node says the same; a message too.
+    /// As [`View::event`], unless the group's last event about the node says the same, durations aside; a
+    /// message too.
     pub fn event_once(&mut self, id: NodeId, text: &str) {
-        let said = |event: &NewEvent| event.node == id && event.description == text;
+        let said = |event: &NewEvent| event.node == id && alike(&event.description, text);
         let of_group = |event: &NewEvent| event.group == self.group && event.formation == self.formation.id;
         let last = self.state.events.iter().rev().map(|event| &event.event).filter(|event| of_group(event)).take(8);
         if self.events.iter().any(said) || last.into_iter().any(said) {
@@ -373,6 +374,15 @@ impl<'a> View<'a> {
             .collect();
         Decision { outcome, reply, observed, messages: self.messages, notices: self.notices }
     }
+}
+
+/// The same words, if durations (`5.1 s`) are left out: those of what lasts grow from report to report.
+fn alike(one: &str, other: &str) -> bool {
+    let number = |word: &str| word.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let (one, other): (Vec<&str>, Vec<&str>) = (one.split(' ').collect(), other.split(' ').collect());
+    let seconds = |at: usize| other.get(at + 1).is_some_and(|unit| matches!(unit.trim_end_matches([',', ';', ':']), "s"));
+    one.len() == other.len()
+        && one.iter().zip(&other).enumerate().all(|(at, (a, b))| a == b || (number(a) && number(b) && seconds(at)))
 }
 
 /// A node as every message names it: `node 1 "n1" (10.0.0.1:5432)`.

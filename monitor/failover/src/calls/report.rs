@@ -5,7 +5,7 @@ use crate::command::{ForceNode, NodeActive, Witness};
 use crate::observation::Stamp;
 use crate::outcome::{AssignedGoal, Change, Decision, Rejection, Reply};
 use crate::reject;
-use crate::state::Generation;
+use crate::state::{Generation, Node};
 use crate::values::{GroupId, Health, Lsn, NodeId};
 use crate::view::{View, node_text};
 use crate::{ExtendedGoal, NodeState, PostgresEnd};
@@ -130,6 +130,7 @@ pub(crate) fn health_checked(ground: &Ground, id: NodeId, health: Health) -> Dec
     let Some(node) = ground.by_id(id) else { return super::setting::nothing() };
     let mut view = ground.view_of(node);
     let stamp = Stamp::from(ground.now);
+    let health = judged(node, health);
     let mut changed = false;
     if let Some(member) = view.change(id) {
         changed = member.row.health != health;
@@ -142,6 +143,17 @@ pub(crate) fn health_checked(ground: &Ground, id: NodeId, health: Health) -> Dec
         view.event(id, &text, None);
     }
     view.finish(Reply::Void)
+}
+
+/// While our keeper makes the cluster, nobody can answer a probe: that is no news of the node's health.
+fn judged(node: &Node, health: Health) -> Health {
+    let made = matches!(node.reported, NodeState::Init | NodeState::WaitStandby)
+        && !node.pg_is_running
+        && node.generation == Generation::Pgquorum;
+    match (node.health, health) {
+        (Health::Unknown, Health::Bad) if made => Health::Unknown,
+        _ => health,
+    }
 }
 
 /// Something that the leader saw of a node itself. In a group of our keepers the rules run at once.
@@ -164,6 +176,7 @@ pub(crate) fn witness(ground: &Ground, id: NodeId, what: Witness) -> Result<Deci
                 verdict = Some(Health::Good);
             }
         }
+        verdict = verdict.map(|health| judged(node, health));
         if let Some(health) = verdict {
             member.row.health = health;
             member.row.health_check_time = stamp.wall;
