@@ -9,6 +9,7 @@ use tracing::{info, warn};
 use super::control::Installation;
 use super::kept;
 use super::standby::{Upstream, conninfo};
+use super::tablespaces::{self, remove_dir};
 use crate::config::Config;
 use crate::error::{KeeperError, Result};
 use crate::files;
@@ -24,7 +25,8 @@ pub async fn run(config: &Config, paths: &Paths, upstream: &Upstream, node_id: i
     let target = &config.backup_directory;
     finish_swap(config)?;
     // A copy that was cut short: its links tell where it had begun to write.
-    vacate_tablespaces(config, target, install.major_version().await?)?;
+    let major = install.major_version().await?;
+    tablespaces::vacate(&config.pgdata, target, major)?;
     remove_dir(target)?;
     if let Some(parent) = target.parent() {
         files::private_dir(parent)?;
@@ -46,11 +48,13 @@ pub async fn run(config: &Config, paths: &Paths, upstream: &Upstream, node_id: i
     if let Some(slot) = slot {
         program = program.args(["--slot", slot]);
     }
-    if config.pgdata.join("PG_VERSION").exists() {
-        kept::save(config, paths)?;
+    match config.pgdata.join("PG_VERSION").exists() {
+        true => kept::save(config, paths)?,
+        false => tablespaces::reclaim(paths)?,
     }
-    vacate_tablespaces(config, &config.pgdata, install.major_version().await?)?;
-    program.password(config.replication_password.as_deref()).logged().tied().run(LONG).await?;
+    tablespaces::vacate(&config.pgdata, &config.pgdata, major)?;
+    let copied = program.password(config.replication_password.as_deref()).logged().tied().run(LONG).await;
+    copied.map_err(|error| tablespaces::explain(error, major))?;
     swap(config)?;
     kept::restore(config, paths)?;
     info!("the copy is in place at {}", config.pgdata.display());
@@ -149,40 +153,4 @@ fn is_mount_point(path: &Path) -> bool {
     let device = |p: &Path| fs::metadata(p).map(|m| m.dev()).ok();
     let parent = path.parent().and_then(device);
     device(path).is_some_and(|own| parent.is_some_and(|above| above != own))
-}
-
-fn tablespaces(pgdata: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(pgdata.join("pg_tblspc")).into_iter().flatten().flatten();
-    entries.filter_map(|entry| fs::read_link(entry.path()).ok()).filter(|path| path.is_absolute()).collect()
-}
-
-/// Table spaces lie outside of the data directory, at the same path on every node: what the old copy
-/// has there must go before a new one is made. From then on the old data directory is no cluster any
-/// more, and says so, lest a copy that fails lead to a start without the table spaces' files.
-fn vacate_tablespaces(config: &Config, dir: &Path, major: u32) -> Result<()> {
-    let spaces = tablespaces(dir);
-    if !spaces.is_empty() && dir == config.pgdata {
-        warn!("emptying {} table space(s) of the old copy; {} is void from now on", spaces.len(), dir.display());
-        files::remove(&dir.join("PG_VERSION"))?;
-    }
-    spaces.iter().try_for_each(|space| empty_space(space, major))
-}
-
-/// `PG_15_202209061` and the like; a cluster of another major version may share the directory.
-fn empty_space(path: &Path, major: u32) -> Result<()> {
-    let ours = format!("PG_{major}_");
-    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(&ours) {
-            remove_dir(&entry.path())?;
-        }
-    }
-    Ok(())
-}
-
-fn remove_dir(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(KeeperError::io(format!("cannot remove {}", path.display()), &error)),
-    }
 }

@@ -16,4 +16,5 @@ pub mod sql;
 pub mod standby;
 pub mod start;
 pub mod sync;
+pub mod tablespaces;
 pub mod upstream;
