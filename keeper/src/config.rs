@@ -155,9 +155,14 @@ impl Config {
         save_ini(&ini, path)
     }
 
+    /// A node without one gets its goals from an operator.
+    pub fn has_monitor(&self) -> bool {
+        self.monitor != MONITOR_DISABLED
+    }
+
     /// The target that the monitor's text names; `None` for a node without a monitor.
     pub fn target(&self) -> Result<Option<Target>> {
-        if self.monitor == MONITOR_DISABLED {
+        if !self.has_monitor() {
             return Ok(None);
         }
         Target::parse(&self.monitor)

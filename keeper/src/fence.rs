@@ -98,12 +98,14 @@ impl Grant {
 #[derive(Clone, Copy, Debug)]
 pub struct Role {
     pub state: NodeState,
+    /// Without monitors only an operator does.
+    pub monitored: bool,
 }
 
 impl Role {
     /// In `single` there is nobody else.
     fn is_replaceable(&self) -> bool {
-        self.state.is_writable() && self.state != NodeState::Single
+        self.monitored && self.state.is_writable() && self.state != NodeState::Single
     }
 
     /// In `wait_primary` no commit waits for anybody, by the monitors' decision: there is nobody whose
@@ -203,7 +205,7 @@ mod tests {
     }
 
     fn primary() -> Role {
-        Role { state: NodeState::Primary }
+        Role { state: NodeState::Primary, monitored: true }
     }
 
     #[test]
@@ -221,14 +223,17 @@ mod tests {
     fn who_cannot_be_replaced_is_left_alone() {
         let lost = Contacts { monitor: at(1), standbys: at(1) };
         for role in [
-            Role { state: NodeState::Single },
-            Role { state: NodeState::Secondary },
-            Role { state: NodeState::Draining },
+            Role { state: NodeState::Single, monitored: true },
+            Role { state: NodeState::Secondary, monitored: true },
+            Role { state: NodeState::Draining, monitored: true },
         ] {
             assert!(!must_self_fence(role, lost, None, PARTITION, at(100)));
             assert_eq!(lease(role, lost, None, PARTITION, GUARDIAN, at(100)), None, "{role:?}");
         }
-        let waiting = Role { state: NodeState::WaitPrimary };
+        let alone = Role { state: NodeState::Primary, monitored: false };
+        assert!(!must_self_fence(alone, lost, None, PARTITION, at(100)));
+        assert_eq!(lease(alone, lost, None, PARTITION, GUARDIAN, at(100)), None, "an operator's node");
+        let waiting = Role { state: NodeState::WaitPrimary, monitored: true };
         assert!(!must_self_fence(waiting, lost, None, PARTITION, at(100)));
         assert_eq!(lease(waiting, lost, None, PARTITION, GUARDIAN, at(100)), Some(at(110)));
     }

@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use failover::NodeState;
-use monitor_client::{ConnectOptions, MonitorClient};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
@@ -13,10 +12,9 @@ use tracing::{error, info, warn};
 use crate::boottime::BootTime;
 use crate::config::Config;
 use crate::disk;
-use crate::error::{Exit, KeeperError, Result};
-use crate::fence::{self, Contacts, Replies, Role};
+use crate::error::{KeeperError, Result};
+use crate::fence::{Contacts, Replies, Role};
 use crate::guardian::client::{Event, Guardian};
-use crate::guardian::protocol::Request;
 use crate::job::{Backoff, Job, Kind};
 use crate::observe::{Observer, Seen};
 use crate::orders::Shared;
@@ -24,9 +22,9 @@ use crate::paths::Paths;
 use crate::postgres::facts::Facts;
 use crate::postgres::sql::Keep;
 use crate::postgres::standby::{self, Upstream};
-use crate::postgres::start;
 use crate::reports::Dialect;
 use crate::signals::{Signals, Wish};
+use crate::source::Source;
 use crate::state_file::{InitStage, KeeperState};
 use crate::steps::Worker;
 use crate::transitions::{self, Step, Wanted};
@@ -35,9 +33,6 @@ use crate::transitions::{self, Step, Wanted};
 pub(crate) const TICK: Duration = Duration::from_millis(500);
 /// Between two reports when things happen.
 const SOONEST: Duration = Duration::from_millis(15);
-/// One monitor's time to answer a report, and all of them together.
-const ANSWER: Duration = Duration::from_millis(800);
-const REPORT: Duration = Duration::from_millis(2500);
 /// Between two looks at the group's other nodes when nobody announced a change.
 const SIBLINGS: Duration = Duration::from_secs(5);
 /// Before a look at them when a change was announced: what the change asks of this node comes first.
@@ -47,6 +42,7 @@ const UNFED: Duration = Duration::from_secs(10);
 
 const END_OF_WAL: &str = "end of WAL";
 const SLOTS: &str = "slots";
+const NAMES: &str = "synchronous names";
 
 /// When to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +50,8 @@ pub enum Until {
     Stopped,
     /// `create` without `--run`: the node is made.
     Created,
+    /// A node without monitors: its goal is reached.
+    Reached,
 }
 
 pub struct Keeper {
@@ -100,15 +98,6 @@ pub struct Keeper {
     pub(crate) unheeded: Option<NodeState>,
 }
 
-/// The client that all calls of a keeper go through.
-pub fn monitor_client(config: &Config) -> Result<MonitorClient> {
-    let target = config.target()?.ok_or_else(|| {
-        KeeperError::config("[pg_autoctl] monitor is disabled: nodes without a monitor are not supported yet")
-    })?;
-    let options = ConnectOptions { attempt: ANSWER, ..ConnectOptions::default() };
-    Ok(MonitorClient::new(target, options, REPORT).with_answer_patience(ANSWER).listening())
-}
-
 impl Keeper {
     /// Finds its state and the guardian with whatever runs under it; starts nothing.
     pub async fn open(paths: Paths) -> Result<Keeper> {
@@ -134,7 +123,7 @@ impl Keeper {
             );
         }
         let worker = Worker {
-            monitor: Arc::new(monitor_client(&config)?),
+            source: Arc::new(Source::of(&config, &paths)?),
             node_id: state.node_id,
             group: state.group,
             config,
@@ -182,6 +171,7 @@ impl Keeper {
     pub async fn run(mut self, until: Until, signals: &mut Signals) -> Result<()> {
         loop {
             let began = Instant::now();
+            let before = self.state.current;
             self.tick().await?;
             if self.state.current == NodeState::Dropped && self.state.assigned == NodeState::Dropped {
                 return self.leave().await;
@@ -190,8 +180,14 @@ impl Keeper {
                 info!("node {} \"{}\" is created, in state {}", self.state.node_id, self.worker.config.name, self.state.current);
                 return self.shut_down(Wish::Stop).await;
             }
+            if until == Until::Reached && self.job.is_none() && self.in_contact && self.state.current == self.state.assigned {
+                return self.leave_alone().await;
+            }
             let now = Instant::now();
             let mut next = (began + TICK).max(now + SOONEST);
+            if self.state.current != before {
+                next = now;
+            }
             if self.job.is_none() && self.state.current != self.state.assigned {
                 next = next.min(self.backoff.until().max(now + SOONEST));
             }
@@ -215,10 +211,10 @@ impl Keeper {
     async fn wait(&mut self, next: Instant, signals: &mut Signals) -> Option<Wish> {
         let left = next.saturating_duration_since(Instant::now());
         let group = (self.worker.config.formation.clone(), self.worker.group);
-        let monitor = self.worker.monitor.clone();
+        let source = self.worker.source.clone();
         let announced = async {
             loop {
-                match monitor.heard(left).await {
+                match source.heard(left).await {
                     Some(state) if state.formation == group.0 && state.group == group.1 => return true,
                     Some(_) => {}
                     None => return false,
@@ -227,6 +223,7 @@ impl Keeper {
         };
         let running = self.job.is_some();
         let stopping = self.is_stopping();
+        let promoting = running && matches!(self.state.current, NodeState::PreparePromotion | NodeState::StopReplication);
         let mut unfed_now = false;
         let receiver = &mut self.walreceiver;
         let unfed = async {
@@ -236,13 +233,15 @@ impl Keeper {
             }
         };
         tokio::select! {
+            biased;
             wish = signals.next() => return Some(wish),
-            _ = sleep_until(next) => {}
-            heard = announced => if heard { self.siblings_at = self.siblings_at.min(Instant::now() + AFTER_NEWS) },
+            done = Job::finished(&mut self.job), if running => self.on_done(done),
+            // What a candidate does on its way matters more than what is said meanwhile.
+            heard = announced, if !promoting => if heard { self.siblings_at = self.siblings_at.min(Instant::now() + AFTER_NEWS) },
             // That PostgreSQL has ended is no news to a step that stops it, and half a report to the monitors.
             event = self.events.recv(), if !stopping => self.on_event(event),
             _ = unfed => unfed_now = true,
-            done = Job::finished(&mut self.job), if running => self.on_done(done),
+            _ = sleep_until(next) => {}
         }
         if unfed_now {
             self.walreceiver = None;
@@ -333,7 +332,7 @@ impl Keeper {
     }
 
     pub(crate) fn role(&self) -> Role {
-        Role { state: self.state.current }
+        Role { state: self.state.current, monitored: self.worker.config.has_monitor() }
     }
 
     /// Starts what has to be done next, if nothing is being done, or something that is of no use now.
@@ -342,6 +341,8 @@ impl Keeper {
         if let Some(job) = &self.job {
             let useful = match job.kind {
                 Kind::Transition(_, to) => to == goal,
+                // What the next state begins with is under way already.
+                Kind::Upkeep(NAMES) if current == NodeState::PreparePromotion => goal == NodeState::WaitPrimary || goal == current,
                 Kind::Upkeep(SLOTS) => goal == current && !self.has_new_upstream(seen)?,
                 Kind::Upkeep(_) => goal == current,
             };
@@ -356,6 +357,9 @@ impl Keeper {
             let starts = transitions::wanted(goal) == Wanted::Primary && seen.postmaster.is_none();
             if Instant::now() >= self.backoff.until() && (self.in_contact || !starts) {
                 self.start_transition(current, goal);
+                if goal == NodeState::PreparePromotion {
+                    self.name_standbys_ahead();
+                }
             }
             return Ok(());
         }
@@ -378,6 +382,10 @@ impl Keeper {
                 shared.confirmed = 0;
             }
         }
+        // Nothing to do needs no task, and the monitors hear of it at once.
+        if transitions::steps(from, to).is_some_and(|steps| steps.is_empty()) {
+            return self.on_done((Kind::Transition(from, to), Ok(())));
+        }
         // Cut off from everybody: no time for an orderly stop.
         let alone = !self.in_contact && to == NodeState::DemoteTimeout;
         self.job = Some(Job::start(Kind::Transition(from, to), async move {
@@ -386,6 +394,15 @@ impl Keeper {
                 false => worker.transition(from, to).await,
             }
         }));
+    }
+
+    /// A candidate has the names that it was told in effect while the monitors hear that it is ready: the
+    /// promotion begins with them, and finds them done.
+    fn name_standbys_ahead(&mut self) {
+        let ordered = self.worker.orders().is_some_and(|orders| orders.sync_version != 0);
+        if ordered && self.job.is_none() && self.runs {
+            self.upkeep(NAMES, &[Step::TakeSyncNames]);
+        }
     }
 
     fn upkeep(&mut self, what: &'static str, steps: &'static [Step]) {
@@ -489,7 +506,7 @@ impl Keeper {
         let worker = self.worker.clone();
         if self.state.current.is_writable() && orders.sync_version > confirmed {
             self.job =
-                Some(Job::start(Kind::Upkeep("synchronous names"), async move { worker.confirm_sync_names().await }));
+                Some(Job::start(Kind::Upkeep(NAMES), async move { worker.confirm_sync_names().await }));
         } else if self.state.current == NodeState::ReportLsn && !sealed {
             self.job = Some(Job::start(Kind::Upkeep("seal"), async move { worker.renew_seal().await }));
         } else {
@@ -501,7 +518,11 @@ impl Keeper {
     /// The primary that monitors of ours name, when this standby is set up to follow another one: a
     /// switchover leaves the standbys that are not promoted in their state.
     fn other_upstream(&self, facts: &Facts) -> Result<Option<Upstream>> {
-        let Some(primary) = self.worker.orders().and_then(|orders| orders.primary) else { return Ok(None) };
+        let named = match self.worker.source.operator() {
+            Some(operator) => operator.other_primary(self.state.node_id)?.map(Upstream::from),
+            None => self.worker.orders().and_then(|orders| orders.primary),
+        };
+        let Some(primary) = named else { return Ok(None) };
         let follows = facts.upstream.as_deref() == Some(format!("{}:{}", primary.host, primary.port).as_str())
             || standby::follows(&self.worker.config, &primary, self.state.node_id)?;
         Ok(Some(primary).filter(|_| facts.in_recovery && !follows))
@@ -522,48 +543,6 @@ impl Keeper {
 
     pub(crate) fn must_stream(&self) -> bool {
         matches!(self.state.current, NodeState::Secondary | NodeState::Catchingup | NodeState::WaitMaintenance)
-    }
-
-    /// Orderly end: PostgreSQL goes with the keeper, except for an upgrade.
-    async fn shut_down(mut self, wish: Wish) -> Result<()> {
-        self.job = None;
-        let guardian = &self.worker.guardian;
-        match wish {
-            Wish::Leave => {
-                // The next keeper gets as long as a partition may last.
-                let patience = self.worker.config.timeouts.network_partition;
-                let until = fence::lease(self.role(), self.contacts, None, patience, patience, BootTime::now());
-                guardian.lease(until).await?;
-                info!("the keeper ends; PostgreSQL runs on under the guardian until the next keeper comes");
-                return Ok(());
-            }
-            Wish::Immediate => start::fence(&self.worker.config, guardian).await?,
-            _ => {
-                info!("stopping PostgreSQL");
-                start::stop(&self.worker.config, guardian).await?;
-            }
-        }
-        let _ = guardian.ask(&Request::Quit).await;
-        info!("the keeper ends");
-        Ok(())
-    }
-
-    /// The node was dropped: PostgreSQL is stopped; tells the monitors, which then forget it.
-    async fn leave(mut self) -> Result<()> {
-        self.job = None;
-        for _ in 0..20 {
-            let Some(seen) = self.look().await else { continue };
-            self.report(&seen).await?;
-            if self.in_contact {
-                break;
-            }
-            tokio::time::sleep(TICK).await;
-        }
-        let _ = self.worker.guardian.ask(&Request::Quit).await;
-        Err(KeeperError {
-            exit: Exit::Dropped,
-            message: format!("node {} was dropped from the monitors; its data directory stays", self.state.node_id),
-        })
     }
 }
 

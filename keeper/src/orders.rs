@@ -48,4 +48,6 @@ pub struct Shared {
     pub seal: Option<Seal>,
     /// The newest synchronous configuration that is in effect and covers everything written before.
     pub confirmed: i64,
+    /// The synchronous names that this keeper has seen taken up.
+    pub in_effect: Option<String>,
 }

@@ -9,7 +9,8 @@ use crate::error::{KeeperError, Result};
 use crate::orders::Orders;
 use crate::postgres::facts::{self, Facts};
 use crate::postgres::slots::{self, Sibling};
-use crate::postgres::{standby, start, sync};
+use crate::postgres::{standby, start, sync, tablespaces};
+use crate::source::any_of;
 use crate::steps::{QUERY, Worker};
 
 /// How long standbys that stream take to have everything, on a bad day.
@@ -106,12 +107,11 @@ impl Worker {
         }
         let mut siblings = self.known_siblings();
         if siblings.is_empty() {
-            siblings = self.monitor.get_other_nodes(self.node_id).await?;
+            siblings = self.source.other_nodes(self.node_id).await?;
         }
-        let names: Vec<String> = siblings.iter().map(|node| slots::name_of(node.id)).collect();
-        match names.is_empty() {
+        match siblings.is_empty() {
             true => Ok(()),
-            false => self.set_sync_names(&format!("ANY 1 ({})", names.join(", "))).await,
+            false => self.set_sync_names(&any_of(&siblings)).await,
         }
     }
 
@@ -123,21 +123,18 @@ impl Worker {
 
     /// Commits wait for as many as the names say when this returns.
     pub(crate) async fn set_sync_names(&self, names: &str) -> Result<()> {
-        sync::apply(&self.config, &self.sql().await?, names).await
+        let taken_up = self.shared().in_effect.take().as_deref() == Some(names);
+        sync::apply(&self.config, &self.sql().await?, names, taken_up).await?;
+        self.shared().in_effect = Some(names.to_string());
+        Ok(())
     }
 
-    /// What our monitors said with their last answer, or what a stock monitor is asked for: asked only
-    /// while some node is meant to take writes, as a stock 2.0 monitor crashes (SIGSEGV, all its
-    /// connections lost) on this call when there is none.
+    /// What our monitors said with their last answer, or what a stock monitor or an operator says when asked.
     async fn sync_names(&self) -> Result<(i64, String)> {
         if let Some(Orders { sync_version, sync_names, .. }) = self.orders().filter(|orders| orders.sync_version != 0) {
             return Ok((sync_version, sync_names));
         }
-        let rows = self.monitor.current_state(&self.config.formation, Some(self.group)).await?;
-        if !rows.iter().any(|row| row.goal.is_writable()) {
-            return Err(KeeperError::monitor("no node of the group is meant to take writes"));
-        }
-        Ok((0, self.monitor.synchronous_standby_names(&self.config.formation, self.group).await?))
+        Ok((0, self.source.sync_names(&self.config, self.group, self.node_id).await?))
     }
 
     pub(crate) async fn take_sync_names(&self) -> Result<()> {
@@ -149,8 +146,7 @@ impl Worker {
     /// next report confirms them.
     pub(crate) async fn confirm_sync_names(&self) -> Result<()> {
         let Some(orders) = self.orders().filter(|orders| orders.sync_version != 0) else { return Ok(()) };
-        let sql = self.sql().await?;
-        sync::apply(&self.config, &sql, &orders.sync_names).await?;
+        self.set_sync_names(&orders.sync_names).await?;
         self.covered(&orders.sync_names).await?;
         let mut shared = self.shared();
         shared.confirmed = shared.confirmed.max(orders.sync_version);
@@ -197,8 +193,9 @@ impl Worker {
 
     /// Asks for the group's other nodes and brings slots and HBA lines in line with them.
     pub(crate) async fn maintain_siblings(&self) -> Result<()> {
-        let nodes = self.monitor.get_other_nodes(self.node_id).await?;
+        let nodes = self.source.other_nodes(self.node_id).await?;
         self.shared().siblings.clone_from(&nodes);
+        tablespaces::remember(&self.paths)?;
         let sql = self.sql().await?;
         let in_recovery = sql.value("select pg_is_in_recovery()", QUERY).await?.as_deref() != Some("f");
         if self.install_hba()? {

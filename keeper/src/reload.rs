@@ -5,9 +5,10 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 use crate::config::Config;
-use crate::keeper::{Keeper, monitor_client};
+use crate::keeper::Keeper;
 use crate::observe::Observer;
 use crate::postgres::{roles, start};
+use crate::source::Source;
 
 impl Keeper {
     /// Reads the configuration again and takes it up; what cannot be taken up is said.
@@ -19,15 +20,17 @@ impl Keeper {
         let old = std::mem::replace(&mut self.worker.config, config.clone());
         self.observer = Observer::start(config.clone(), self.worker.guardian.clone());
         if old.monitor != config.monitor {
-            match monitor_client(&config) {
-                Ok(client) => self.worker.monitor = Arc::new(client),
+            match Source::of(&config, &self.worker.paths) {
+                Ok(source) => self.worker.source = Arc::new(source),
                 Err(error) => warn!("reload: {error}"),
+            }
+            if !config.has_monitor() {
+                info!("this node has no monitors any more: its goals are an operator's from now on");
             }
         }
         if old.name != config.name || old.hostname != config.hostname {
-            let (name, host) = (Some(config.name.as_str()), Some(config.hostname.as_str()));
-            match self.worker.monitor.update_node_metadata(self.state.node_id, name, host, Some(config.port)).await {
-                Ok(_) => info!("told the monitors the name \"{}\" and the host {}", config.name, config.hostname),
+            match self.worker.source.rename(&config, self.state.node_id).await {
+                Ok(()) => info!("told the monitors the name \"{}\" and the host {}", config.name, config.hostname),
                 Err(error) => warn!("reload: the monitors did not take the new name or host: {error}"),
             }
         }

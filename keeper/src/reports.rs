@@ -1,10 +1,11 @@
 //! What the keeper tells the monitors, and what it takes from their answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use failover::extended::HistoryLine;
 use failover::{Extended, Lsn, NodeState, PostgresEnd, UpstreamView};
-use monitor_client::{Answer, CallError, NodeActiveReport, NodeAssignment, Report};
+use monitor_client::{Answer, CallError, MonitorClient, NodeActiveReport, NodeAssignment, Report};
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
@@ -16,6 +17,7 @@ use crate::observe::Seen;
 use crate::orders::{Orders, Seal};
 use crate::postgres::facts::Facts;
 use crate::postgres::fork;
+use crate::source::Source;
 use crate::transitions::{self, Wanted};
 
 /// What the monitors understand.
@@ -43,8 +45,7 @@ fn is_unknown_to_stock(error: &CallError) -> bool {
 impl Keeper {
     /// Reports, and goes on looking, renewing and judging while monitors that are cut off use up their
     /// time: neither the guardian nor the partition rule waits for them.
-    async fn ask_monitors(&mut self, report: Report) -> std::result::Result<Heard, CallError> {
-        let monitor = self.worker.monitor.clone();
+    async fn ask_monitors(&mut self, monitor: Arc<MonitorClient>, report: Report) -> std::result::Result<Heard, CallError> {
         let dialect = self.dialect;
         let call = async move {
             if dialect != Dialect::Stock {
@@ -159,11 +160,16 @@ impl Keeper {
     }
 
     pub(crate) async fn report(&mut self, seen: &Seen) -> Result<()> {
+        let source = self.worker.source.clone();
+        let monitor = match &*source {
+            Source::Monitors(client) => client.clone(),
+            Source::Operator(operator) => return self.heed_operator(operator.goal()),
+        };
         let report = self.build(seen);
         let told = report.extended.timeline_history.last().map(|line| line.timeline as u32);
         let sent = BootTime::now();
         let began = Instant::now();
-        match self.ask_monitors(report).await {
+        match self.ask_monitors(monitor, report).await {
             Ok(heard) => {
                 if began.elapsed() > Duration::from_millis(100) {
                     debug!("the report took {} ms", began.elapsed().as_millis());
@@ -185,6 +191,29 @@ impl Keeper {
                 // Whoever answers next may be another one.
                 self.dialect = Dialect::Unknown;
                 self.on_silence(&error);
+                Ok(())
+            }
+        }
+    }
+
+    /// A node without monitors reports to nobody. A goal that cannot be read leaves everything as it is.
+    fn heed_operator(&mut self, goal: Result<Option<NodeState>>) -> Result<()> {
+        self.grant = None;
+        self.dialect = Dialect::Stock;
+        self.worker.shared().orders = None;
+        match goal {
+            Ok(goal) => {
+                self.contacts.monitor = BootTime::now();
+                self.in_contact = true;
+                self.told_of_silence = None;
+                self.take_goal(goal.unwrap_or(self.state.assigned), self.state.epoch)
+            }
+            Err(error) => {
+                self.in_contact = false;
+                if self.told_of_silence.is_none_or(|at| at.elapsed() > Duration::from_secs(30)) {
+                    self.told_of_silence = Some(Instant::now());
+                    warn!("{error}");
+                }
                 Ok(())
             }
         }

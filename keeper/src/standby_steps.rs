@@ -40,11 +40,11 @@ impl Worker {
         if let Some(orders) = self.orders() {
             return orders.primary.ok_or_else(|| KeeperError::monitor("no node of the group is primary now"));
         }
-        let node = self.monitor.get_primary(&self.config.formation, self.group).await?;
+        let node = self.source.primary(&self.config, self.group).await?;
         if node.id == self.node_id {
-            return Err(KeeperError::monitor("the monitors name this node itself as the primary to follow"));
+            return Err(KeeperError::monitor("this node itself is named as the primary to follow"));
         }
-        Ok(Upstream { id: node.id, host: node.host, port: node.port })
+        Ok(Upstream::from(node))
     }
 
     fn slot(&self) -> String {
@@ -95,10 +95,10 @@ impl Worker {
 
     /// Whom to take data from during an election, or right after it.
     async fn most_complete(&self) -> Result<Upstream> {
-        let node = self.monitor.get_most_advanced_standby(&self.config.formation, self.group).await?;
+        let node = self.source.most_advanced_standby(&self.config, self.group).await?;
         // The election may be over already: then the primary is there, and has all that was acknowledged.
         let from = match node.filter(|node| node.id != self.node_id) {
-            Some(node) => Upstream { id: node.id, host: node.host, port: node.port },
+            Some(node) => Upstream::from(node),
             None => self.primary().await.map_err(|error| {
                 KeeperError::monitor(format!("no standby has reported its LSN yet, and there is no primary: {error}"))
             })?,
@@ -518,7 +518,7 @@ impl Worker {
     /// What the most advanced standby has, and no more.
     pub(crate) async fn fetch_wal(&self) -> Result<()> {
         self.shared().seal = None;
-        let node = self.monitor.get_most_advanced_standby(&self.config.formation, self.group).await?;
+        let node = self.source.most_advanced_standby(&self.config, self.group).await?;
         let Some(node) = node.filter(|node| node.id != self.node_id) else {
             info!("no other standby has more WAL than this node");
             return Ok(());

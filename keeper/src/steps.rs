@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use failover::NodeState;
-use monitor_client::{GroupNode, MonitorClient};
+use monitor_client::GroupNode;
 use tokio::time::{Instant, timeout};
 use tracing::warn;
 
@@ -17,6 +17,7 @@ use crate::postgres::control::Installation;
 use crate::postgres::slots;
 use crate::postgres::sql::{Keep, Kept, LocalServer};
 use crate::postgres::{certificate, conf, hba, roles, standby, start};
+use crate::source::Source;
 use crate::state_file::InitStage;
 use crate::transitions::{self, Step, Wanted};
 
@@ -29,7 +30,7 @@ pub struct Worker {
     pub config: Arc<Config>,
     pub paths: Arc<Paths>,
     pub guardian: Arc<Guardian>,
-    pub monitor: Arc<MonitorClient>,
+    pub source: Arc<Source>,
     pub node_id: i64,
     pub group: i32,
     pub keep: Arc<Keep>,
@@ -237,9 +238,7 @@ impl Worker {
 
     pub(crate) fn install_hba(&self) -> Result<bool> {
         let peers: Vec<String> = self.known_siblings().into_iter().map(|node| node.host).collect();
-        let monitors: Vec<String> =
-            self.monitor.target().endpoints.iter().map(|e| e.host.clone()).filter(|h| !h.starts_with('/')).collect();
-        hba::install(&self.config, &peers, &monitors)
+        hba::install(&self.config, &peers, &self.source.hosts())
     }
 
     pub fn known_siblings(&self) -> Vec<GroupNode> {
@@ -248,6 +247,6 @@ impl Worker {
 
     async fn publish_identity(&self) -> Result<()> {
         let control = self.installation()?.control_data(&self.config.pgdata).await?;
-        Ok(self.monitor.set_node_system_identifier(self.node_id, control.system_identifier).await?)
+        self.source.set_system_identifier(self.node_id, control.system_identifier).await
     }
 }

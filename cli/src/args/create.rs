@@ -140,8 +140,15 @@ pub struct CreatePostgres {
     #[arg(short, long, default_value = "default")]
     pub formation: String,
     /// Monitors: one URI (it may name several hosts), a comma list of URIs, or host:port,host:port
-    #[arg(short, long, value_name = "URI", env = "PG_AUTOCTL_MONITOR", hide_env_values = true)]
-    pub monitor: String,
+    #[arg(short, long, value_name = "URI", env = "PG_AUTOCTL_MONITOR", hide_env_values = true,
+          required_unless_present = "disable_monitor")]
+    pub monitor: Option<String>,
+    /// No monitors: goals are given with `inspect fsm assign`, and nothing fails over by itself
+    #[arg(long, requires = "node_id")]
+    pub disable_monitor: bool,
+    /// Number of the node in its group, when there is no monitor to give one
+    #[arg(long, value_name = "N", requires = "disable_monitor", value_parser = clap::value_parser!(i64).range(1..))]
+    pub node_id: Option<i64>,
     /// How the nodes prove to each other who they are: trust, md5 or scram-sha-256
     #[arg(short = 'A', long, value_name = "METHOD", env = "PG_AUTOCTL_AUTH_METHOD", default_value = "trust")]
     pub auth: String,

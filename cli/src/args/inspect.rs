@@ -127,18 +127,49 @@ pub enum Fsm {
     Gv(Gv),
     /// The failover rules as text
     Rules,
-    /// The other nodes that the keeper knows of
-    #[command(hide = true, disable_help_flag = true)]
-    Nodes(Anything),
-    /// The monitors assign states
-    #[command(hide = true, disable_help_flag = true)]
-    Init(Anything),
-    /// The monitors assign states
-    #[command(hide = true, disable_help_flag = true)]
-    Assign(Anything),
-    /// The running keeper takes steps
-    #[command(hide = true, disable_help_flag = true)]
-    Step(Anything),
+    /// The group's nodes, on a node without monitors
+    #[command(subcommand)]
+    Nodes(FsmNodes),
+    /// Make the state file of a node without monitors anew: state init
+    Init {
+        #[command(flatten)]
+        data: DataDir,
+        /// Number of the node in its group
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
+        node_id: Option<i64>,
+    },
+    /// Give a node without monitors its goal, and wait until it is reached
+    Assign {
+        /// The state to reach
+        state: String,
+        #[command(flatten)]
+        step: StepArgs,
+    },
+    /// Reach the goal of a node without monitors whose keeper does not run
+    Step(StepArgs),
+}
+
+#[derive(Args)]
+pub struct StepArgs {
+    #[command(flatten)]
+    pub local: LocalArgs,
+    /// Seconds to wait; copying a primary may take long
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    pub wait: u64,
+}
+
+#[derive(Subcommand)]
+pub enum FsmNodes {
+    /// The nodes, as JSON
+    Get(LocalArgs),
+    /// Take the nodes from a file: an array of objects with node_id, node_name, node_host, node_port,
+    /// node_lsn and node_is_primary
+    Set {
+        /// The file
+        file: PathBuf,
+        #[command(flatten)]
+        local: LocalArgs,
+    },
 }
 
 #[derive(Subcommand)]

@@ -4,6 +4,7 @@ use std::net::ToSocketAddrs;
 
 use keeper::commands::create::SslChoice;
 use keeper::commands::{self, config, service, show};
+use keeper::source::Operator;
 use keeper::state_file::KeeperState;
 use monitor_client::{ConnectOptions, MonitorClient, RegistrationRequest, Target};
 use serde_json::json;
@@ -188,20 +189,15 @@ pub fn enable_monitor(args: &ToggleMonitor) -> Result<(), CliError> {
     if present != DISABLED && present != *uri {
         info!("the node had another monitor until now");
     }
+    Operator::of(&paths).forget()?;
     take_up(&pgdata)
 }
 
-/// `disable monitor`: a keeper of this release cannot run without one, and says so before anything is done.
+/// `disable monitor`: the node keeps its state, and goals are an operator's from now on. With `--force` it
+/// is taken off its monitors as well.
 pub fn disable_monitor(args: &ToggleMonitor) -> Result<(), CliError> {
     let pgdata = locate::node_dir(&args.data)?;
     let paths = commands::paths(&pgdata)?;
-    if let Some(pid) = service::running(&paths) {
-        return Err(CliError::new(
-            Status::BadState,
-            format!("the keeper (process {pid}) runs, and a keeper of this release needs a monitor"),
-        )
-        .hint("`pgquorum stop --leave-postgres` ends the keeper only; then repeat this, then `pgquorum enable monitor URI`"));
-    }
     let (monitor, name, formation) = (
         config::get(&pgdata, "pg_autoctl.monitor")?,
         config::get(&pgdata, "pg_autoctl.name")?,
@@ -212,26 +208,40 @@ pub fn disable_monitor(args: &ToggleMonitor) -> Result<(), CliError> {
         return Ok(());
     }
     let client = client_of(&monitor)?;
-    block_on(async {
-        let known = match client.get_nodes(&formation, None).await {
-            Ok(nodes) => nodes.iter().any(|node| node.name == name),
+    let state = show::state(&pgdata)?;
+    let nodes = block_on(async {
+        match client.get_nodes(&formation, Some(state.group)).await {
+            Ok(nodes) => Ok(nodes),
             Err(error) if args.force => {
                 warn!("the monitor cannot be told: {error}");
-                false
+                Ok(Vec::new())
             }
-            Err(error) => return Err(CliError::from(error).hint("--force does it all the same")),
-        };
-        match (known, args.force) {
-            (true, true) => client.remove_node(&formation, &name, true).await.map(drop).map_err(CliError::from),
-            (true, false) => {
-                Err(CliError::new(Status::Monitor, format!("\"{name}\" is still registered at the monitor"))
-                    .hint("--force takes it off the monitor; `pgquorum drop node` drops it in order"))
-            }
-            (false, _) => Ok(()),
+            Err(error) => Err(CliError::from(error).hint("--force does it all the same")),
         }
     })?;
+    let known = nodes.iter().any(|node| node.name == name);
+    if known && !args.force {
+        return Err(CliError::new(Status::Monitor, format!("\"{name}\" is still registered at the monitor"))
+            .hint("--force takes it off the monitor; `pgquorum drop node` drops it in order"));
+    }
+    let operator = Operator::of(&paths);
+    operator.forget()?;
+    if !nodes.is_empty() {
+        // Slots and settings for the peers stay as they are.
+        operator.set_nodes(&nodes)?;
+    }
+    // First: a node that its monitors have forgotten, and that still asks them, might stop itself.
     config::set(&pgdata, "pg_autoctl.monitor", DISABLED)?;
-    info!("the monitor is disabled: `pgquorum enable monitor URI` gives this node another one");
+    take_up(&pgdata)?;
+    if known {
+        block_on(async { Ok(client.remove_node(&formation, &name, true).await?) })?;
+        info!("\"{name}\" was taken off the monitor");
+    }
+    info!(
+        "the monitor is disabled, and the node stays {}: nothing fails over by itself. `pgquorum inspect fsm assign` \
+         gives it goals, `pgquorum enable monitor URI` other monitors",
+        state.current
+    );
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use keeper::KeeperError;
 use keeper::commands::create::SslChoice;
 use keeper::commands::service::{RunOptions, StopHow};
 use keeper::commands::{self, create, drop, service};
+use keeper::config::MONITOR_DISABLED;
 use serde_json::Value;
 use tracing::info;
 
@@ -56,7 +57,9 @@ pub fn create(args: CreatePostgres) -> Result<(), CliError> {
         name: args.name,
         hostname: args.hostname,
         formation: args.formation,
-        monitor: args.monitor,
+        // PG_AUTOCTL_MONITOR may be set where a node is made that is to have none.
+        monitor: args.monitor.filter(|_| !args.disable_monitor).unwrap_or_else(|| MONITOR_DISABLED.to_string()),
+        node_id: args.node_id,
         auth: args.auth,
         skip_pg_hba: args.skip_pg_hba,
         pg_hba_lan: args.pg_hba_lan,

@@ -88,6 +88,13 @@ impl Drop for Machine {
             let _ = kill(Pid::from_raw(child.id() as i32), Signal::SIGQUIT);
             let _ = child.wait();
         }
+        // A PostgreSQL that ran on without a keeper.
+        for dir in fs::read_dir(&self.root).into_iter().flatten().flatten() {
+            let file = fs::read_to_string(dir.path().join("postmaster.pid")).unwrap_or_default();
+            if let Some(pid) = file.lines().next().and_then(|line| line.parse().ok()) {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGQUIT);
+            }
+        }
         let _ = fs::remove_dir_all(&self.root);
     }
 }

@@ -8,14 +8,15 @@ use monitor_client::{CallError, MonitorClient, RegistrationRequest, Target};
 use tracing::{info, warn};
 
 use super::service;
-use crate::config::{Config, HbaLevel, Ssl, Timeouts, backup_directory, rate};
+use crate::config::{Config, HbaLevel, MONITOR_DISABLED, Ssl, Timeouts, backup_directory, rate};
 use crate::error::{KeeperError, Result};
 use crate::files;
-use crate::keeper::{Keeper, Until, monitor_client};
+use crate::keeper::{Keeper, Until};
 use crate::paths::Paths;
 use crate::postgres::control::{ControlData, Installation, PidFile};
 use crate::postgres::sql::{LocalServer, Sql};
 use crate::signals::Signals;
+use crate::source::{Operator, monitor_client};
 use crate::state_file::{InitStage, KeeperState};
 
 /// How `--ssl-*` was answered; exactly one must be chosen.
@@ -42,7 +43,10 @@ pub struct CreatePostgres {
     /// `None`: found by the route to the monitor.
     pub hostname: Option<String>,
     pub formation: String,
+    /// [`crate::config::MONITOR_DISABLED`] for a node without any.
     pub monitor: String,
+    /// The number of a node without monitors; its peers know it by that.
+    pub node_id: Option<i64>,
     pub auth: String,
     pub skip_pg_hba: bool,
     pub pg_hba_lan: bool,
@@ -71,6 +75,7 @@ impl CreatePostgres {
             hostname: None,
             formation: "default".to_string(),
             monitor: monitor.to_string(),
+            node_id: None,
             auth: "trust".to_string(),
             skip_pg_hba: false,
             pg_hba_lan: false,
@@ -116,12 +121,19 @@ pub async fn create_postgres(args: CreatePostgres) -> Result<()> {
         }
     }
     let until = if args.run { Until::Stopped } else { Until::Created };
+    if !args.run && !Config::load(&paths.config)?.has_monitor() {
+        info!("the node has no monitors: `pgquorum inspect fsm assign single` makes it a primary, other goals a standby");
+        return Ok(());
+    }
     Keeper::open(paths).await?.run(until, &mut signals).await
 }
 
 /// Was the registration committed before creation was cut short? Else it is made again.
 async fn resume(args: &CreatePostgres, paths: &Paths, state: &KeeperState) -> Result<()> {
     let config = Config::load(&paths.config)?;
+    if !config.has_monitor() {
+        return Ok(());
+    }
     let client = monitor_client(&config)?;
     let known = client.get_nodes(&config.formation, None).await?;
     let ours = |id, host: &str, port| id == state.node_id && host == config.hostname && port == config.port;
@@ -143,6 +155,9 @@ async fn register(args: &CreatePostgres, paths: &Paths, stage: Option<InitStage>
     let stage = stage.filter(|s| *s == InitStage::Empty).unwrap_or(found.stage);
     if stage == InitStage::Empty {
         check_place(&paths.pgdata)?;
+    }
+    if !config.has_monitor() {
+        return on_its_own(args, paths, config, stage, found.system_identifier);
     }
     let client = monitor_client(&config)?;
     let request = RegistrationRequest {
@@ -189,6 +204,28 @@ async fn register(args: &CreatePostgres, paths: &Paths, stage: Option<InitStage>
     }
     info!("registered as node {id} \"{}\" in group {}, to become {goal}", config.name, config.group);
     Ok(())
+}
+
+/// A node without monitors has nobody to register with.
+fn on_its_own(
+    args: &CreatePostgres,
+    paths: &Paths,
+    mut config: Config,
+    stage: InitStage,
+    system_identifier: Option<u64>,
+) -> Result<()> {
+    let id = args.node_id.filter(|id| *id > 0).ok_or_else(|| {
+        KeeperError::arguments("a node without monitors needs a number that no other node of its group has: --node-id N")
+    })?;
+    if config.name.is_empty() {
+        config.name = format!("node_{id}");
+    }
+    config.backup_directory = backup_directory(&paths.pgdata, id);
+    let state = KeeperState { system_identifier: system_identifier.unwrap_or(0), ..KeeperState::new(id, 0, NodeState::Init) };
+    Operator::of(paths).forget()?;
+    stage.save(&paths.init)?;
+    config.save(&paths.config)?;
+    state.save(&paths.state)
 }
 
 /// Registration waits for a primary that is being made (55006), and for whatever passes by itself.
@@ -396,7 +433,12 @@ fn check_place(pgdata: &Path) -> Result<()> {
 }
 
 fn configuration(args: &CreatePostgres, pgdata: &Path) -> Result<Config> {
-    let target = Target::parse(&args.monitor).map_err(|error| KeeperError::arguments(format!("--monitor: {error}")))?;
+    let target = match args.monitor == MONITOR_DISABLED {
+        true => None,
+        false => Some(
+            Target::parse(&args.monitor).map_err(|error| KeeperError::arguments(format!("--monitor: {error}")))?,
+        ),
+    };
     if !(0..=100).contains(&args.candidate_priority) {
         return Err(KeeperError::arguments("--candidate-priority must be between 0 and 100"));
     }
@@ -413,7 +455,7 @@ fn configuration(args: &CreatePostgres, pgdata: &Path) -> Result<Config> {
     }
     let hostname = match &args.hostname {
         Some(host) => host.clone(),
-        None => discover_address(&target)?,
+        None => discover_address(target.as_ref())?,
     };
     if hostname.is_empty() || hostname.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(KeeperError::arguments(format!("--hostname \"{hostname}\" is not a host name")));
@@ -468,14 +510,15 @@ fn configuration(args: &CreatePostgres, pgdata: &Path) -> Result<Config> {
     })
 }
 
-/// The address that this machine reaches the monitor from. Nothing is sent: connecting a UDP socket
+/// The address that this machine reaches the monitor from, or without one the Internet. Nothing is sent: connecting a UDP socket
 /// only chooses a route.
-fn discover_address(target: &Target) -> Result<String> {
+fn discover_address(target: Option<&Target>) -> Result<String> {
     let route = || -> std::io::Result<std::net::IpAddr> {
-        let endpoint = target.endpoints.first().ok_or_else(|| std::io::Error::other("no monitor"))?;
-        let any = if endpoint.host.contains(':') { "[::]:0" } else { "0.0.0.0:0" };
+        let endpoint = target.and_then(|target| target.endpoints.first());
+        let (host, port) = endpoint.map_or(("8.8.8.8", 53), |endpoint| (endpoint.host.as_str(), endpoint.port));
+        let any = if host.contains(':') { "[::]:0" } else { "0.0.0.0:0" };
         let socket = std::net::UdpSocket::bind(any)?;
-        socket.connect((endpoint.host.as_str(), endpoint.port))?;
+        socket.connect((host, port))?;
         Ok(socket.local_addr()?.ip())
     };
     route().map(|ip| ip.to_string()).map_err(|error| {

@@ -12,10 +12,14 @@ use super::service::{self, StopHow};
 use crate::config::Config;
 use crate::error::{KeeperError, Result};
 use crate::files;
-use crate::keeper::{Keeper, Until, monitor_client};
+use crate::guardian::client::Guardian;
+use crate::guardian::protocol::Request;
+use crate::keeper::{Keeper, Until};
 use crate::paths::Paths;
 use crate::postgres::control::PidFile;
+use crate::postgres::start;
 use crate::signals::Signals;
+use crate::source::{Operator, monitor_client};
 use crate::state_file::KeeperState;
 
 /// Removes the node from the monitors, stops PostgreSQL, and removes the keeper's files. With `destroy`
@@ -26,12 +30,17 @@ pub async fn drop_node(pgdata: &Path, destroy: bool, force: bool, wait: Duration
     let config = Config::load(&paths.config)?;
     let state = KeeperState::load(&paths.state)?
         .ok_or_else(|| KeeperError::state(format!("{} does not exist", paths.state.display())))?;
-    let client = monitor_client(&config)?;
-    let known = client.remove_node(&config.formation, &config.name, force).await?;
-    if !known {
+    let client = config.has_monitor().then(|| monitor_client(&config)).transpose()?;
+    let known = match &client {
+        Some(client) => client.remove_node(&config.formation, &config.name, force).await?,
+        None => false,
+    };
+    if client.is_some() && !known {
         warn!("the monitors do not know node \"{}\" any more", config.name);
     }
-    if known && !force && state.current != NodeState::Dropped {
+    if let Some(client) = client.filter(|_| known && !force)
+        && state.current != NodeState::Dropped
+    {
         // The keeper stops PostgreSQL, tells the monitors, and ends; without one we are the keeper.
         if service::running(&paths).is_none() {
             let _lock = service::PidLock::take(&paths)?;
@@ -60,6 +69,13 @@ pub async fn drop_node(pgdata: &Path, destroy: bool, force: bool, wait: Duration
             continue;
         }
         service::stop(pgdata, StopHow::Fast).await?;
+    }
+    if !config.has_monitor() {
+        // Nobody else stops what ran on without a keeper.
+        let (guardian, _events) = Guardian::new(&paths.data_home, &config.pgdata);
+        start::stop(&config, &guardian).await?;
+        let _ = guardian.ask(&Request::Quit).await;
+        Operator::of(&paths).forget()?;
     }
     files::remove(&paths.init)?;
     if destroy {

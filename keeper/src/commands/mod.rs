@@ -3,6 +3,7 @@
 pub mod config;
 pub mod create;
 pub mod drop;
+pub mod fsm;
 pub mod service;
 pub mod show;
 

@@ -120,9 +120,8 @@ async fn change(paths: &Paths, old: Config, options: RunOptions) -> Result<()> {
     }
     let state = crate::state_file::KeeperState::load(&paths.state)?
         .ok_or_else(|| KeeperError::state(format!("{} does not exist", paths.state.display())))?;
-    let client = crate::keeper::monitor_client(&config)?;
-    let (name, host) = (Some(config.name.as_str()), Some(config.hostname.as_str()));
-    client.update_node_metadata(state.node_id, name, host, Some(config.port)).await.map_err(|error| {
+    let source = crate::source::Source::of(&config, paths)?;
+    source.rename(&config, state.node_id).await.map_err(|error| {
         KeeperError::monitor(format!("the monitors did not take the new name, host or port; nothing was changed: {error}"))
     })?;
     if config.port != old.port {

@@ -17,6 +17,12 @@ pub struct Upstream {
     pub port: u16,
 }
 
+impl From<monitor_client::GroupNode> for Upstream {
+    fn from(node: monitor_client::GroupNode) -> Upstream {
+        Upstream { id: node.id, host: node.host, port: node.port }
+    }
+}
+
 /// Detection of a dead upstream within about three seconds: connecting is bounded by
 /// `connect_timeout`, a cut link by `tcp_user_timeout` and keepalives (measured), a hung peer by
 /// `wal_receiver_timeout`.

@@ -29,12 +29,13 @@ async fn value(sql: &impl Ask, question: &str) -> Result<Option<String>> {
 }
 
 /// ALTER SYSTEM, reload, and wait until the postmaster has told everybody. Works on standbys as well.
-/// Where the names are there already, an attempt that was cut short may have left them. From then on commits wait for as many standbys as the
+/// Where the names are there already, an attempt that was cut short may have left them, unless they were
+/// seen to be `taken_up`. From then on commits wait for as many standbys as the
 /// names say; which of them release a commit is certain after [`cover`] only.
-pub async fn apply(config: &Config, sql: &impl Ask, names: &str) -> Result<()> {
+pub async fn apply(config: &Config, sql: &impl Ask, names: &str, taken_up: bool) -> Result<()> {
     let now = value(sql, NAMES).await?;
     if now.as_deref() == Some(names) {
-        return match names.is_empty() {
+        return match names.is_empty() || taken_up {
             true => Ok(()),
             false => await_checkpointer(config).await,
         };

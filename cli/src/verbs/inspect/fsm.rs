@@ -1,21 +1,23 @@
 //! The two state machines: keepers' transitions and the monitors' rules.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use failover::NodeState;
 use failover::state::Generation;
 use failover::{edges, render, rules};
 use keeper::commands::{self, show};
 use keeper::config::Config;
+use keeper::source::nodes_json;
 use keeper::transitions;
 use serde_json::json;
 
-use crate::args::inspect::{Fsm, LocalArgs, Machine};
-use crate::exit::CliError;
+use crate::args::inspect::{Fsm, FsmNodes, LocalArgs, Machine};
+use crate::exit::{CliError, Status};
 use crate::locate;
 use crate::output;
 use crate::table::{Column, render};
-use crate::verbs::{later, setup, show::file};
+use crate::verbs::{setup, show::file};
 
 pub fn run(verb: Fsm) -> Result<(), CliError> {
     match verb {
@@ -30,12 +32,30 @@ pub fn run(verb: Fsm) -> Result<(), CliError> {
             Machine::Rules => rules_drawing(),
         }),
         Fsm::Rules => output::line(render::rules_text().trim_end()),
-        Fsm::Nodes(_) => later::not_provided("fsm nodes", "the monitors have the list: pgquorum inspect monitor get others"),
-        Fsm::Init(_) | Fsm::Assign(_) => {
-            later::keeper_does("fsm init and fsm assign", "pgquorum perform, pgquorum enable maintenance, pgquorum set")
+        Fsm::Nodes(FsmNodes::Get(args)) => {
+            output::json(&nodes_json(&commands::fsm::nodes(&locate::node_dir(&args.data)?)?))
         }
-        Fsm::Step(_) => later::keeper_does("fsm step", "pgquorum run"),
+        Fsm::Nodes(FsmNodes::Set { file, local }) => {
+            output::json(&nodes_json(&commands::fsm::set_nodes(&locate::node_dir(&local.data)?, &file)?))
+        }
+        Fsm::Init { data, node_id } => Ok(commands::fsm::init(&locate::node_dir(&data)?, node_id)?),
+        Fsm::Assign { state, step } => {
+            let goal = NodeState::from_name(&state).ok_or_else(|| unknown(&state))?;
+            let wait = Duration::from_secs(step.wait);
+            commands::block_on(commands::fsm::assign(&locate::node_dir(&step.local.data)?, goal, wait))?;
+            run(Fsm::State(step.local))
+        }
+        Fsm::Step(step) => {
+            let wait = Duration::from_secs(step.wait);
+            commands::block_on(commands::fsm::step(&locate::node_dir(&step.local.data)?, wait))?;
+            run(Fsm::State(step.local))
+        }
     }
+}
+
+fn unknown(state: &str) -> CliError {
+    let names: Vec<&str> = NodeState::ALL.iter().map(|state| state.name()).collect();
+    CliError::new(Status::BadArguments, format!("there is no state \"{state}\"")).hint(format!("states: {}", names.join(", ")))
 }
 
 fn list(args: &LocalArgs) -> Result<(), CliError> {
