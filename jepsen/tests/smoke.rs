@@ -9,7 +9,6 @@ use jepsen::system::{Tempo, Which};
 use jepsen::{Lab, Result, ensure, requirements};
 
 #[test]
-#[ignore = "safe in every run, but on a busy machine it was not always at rest within 60 s; see decision 0005"]
 fn a_cluster_keeps_its_promises_under_kills_pauses_and_partitions() {
     let name = "smoke";
     if requirements::met_with_network(name, Which::Pgquorum.requirements()) {
