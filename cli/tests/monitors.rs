@@ -143,6 +143,34 @@ fn watch_moves_on_from_a_dead_monitor_without_a_word_across_the_screen() {
     assert!(!drawn.contains("INFO") && !drawn.contains("going on with"), "{drawn}");
 }
 
+/// A terminal that goes away, as a broken ssh does, takes the screen with it.
+#[test]
+fn watch_ends_with_its_terminal() {
+    let watching = || {
+        let lines = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| std::fs::read(entry.path().join("cmdline")));
+        let ours = format!("127.0.0.1:1,127.0.0.1:2/gone{}", std::process::id());
+        let is_watch = |line: &Vec<u8>| {
+            let words: Vec<String> = line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into()).collect();
+            words.get(1).is_some_and(|word| word == "watch") && words.iter().any(|word| word.contains(&ours))
+        };
+        lines.flatten().filter(is_watch).count()
+    };
+    let uri = format!("postgres://autoctl_node@127.0.0.1:1,127.0.0.1:2/gone{}", std::process::id());
+    let command = format!("exec {} watch --monitor {uri}", env!("CARGO_BIN_EXE_pgquorum"));
+    let mut terminal = std::process::Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .env("TERM", "xterm")
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually("it is watching", || watching() == 1);
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    terminal.kill().unwrap();
+    terminal.wait().unwrap();
+    eventually("it has ended", || watching() == 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn operators_commands_over_three_monitors() {
     let mut monitors = Monitors::start();

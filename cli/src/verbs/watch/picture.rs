@@ -9,6 +9,7 @@ use jiff::Zoned;
 use monitor_client::{CallError, EventDetail, MonitorClient, NodeRow, ReplicaRow};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::exit::Status;
 use crate::locate::Operator;
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -89,7 +90,7 @@ pub fn down(nodes: &[NodeRow]) -> Option<String> {
     (!down.is_empty()).then(|| down.join(", "))
 }
 
-/// Looks until it is told to quit; SIGTERM and SIGHUP tell everybody to.
+/// Looks until it is told to quit; SIGTERM tells everybody to, and SIGHUP leaves nothing to restore.
 pub fn keep_up_to_date(operator: &Operator, group: Option<i32>, shared: &Mutex<Picture>, quit: &AtomicBool) {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
         quit.store(true, Ordering::SeqCst);
@@ -104,7 +105,8 @@ pub fn keep_up_to_date(operator: &Operator, group: Option<i32>, shared: &Mutex<P
             let looked = tokio::select! {
                 looked = look(&client, &operator.formation, group) => looked,
                 _ = terminate.recv() => return quit.store(true, Ordering::SeqCst),
-                _ = hangup.recv() => return quit.store(true, Ordering::SeqCst),
+                // Without a terminal, reading keys from it would go on for ever.
+                _ = hangup.recv() => std::process::exit(Status::Interrupted as i32),
             };
             {
                 let mut picture = shared.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -116,7 +118,11 @@ pub fn keep_up_to_date(operator: &Operator, group: Option<i32>, shared: &Mutex<P
                     }
                 }
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::select! {
+                _ = tokio::time::sleep(LOOK_EVERY) => {}
+                _ = terminate.recv() => return quit.store(true, Ordering::SeqCst),
+                _ = hangup.recv() => std::process::exit(Status::Interrupted as i32),
+            }
         }
     });
 }
