@@ -145,11 +145,19 @@ fn elect(view: &mut View, old: Option<NodeId>) {
         seal_old(view, old);
         return;
     };
-    let Some(selected) = election::select(view, &sealed, best) else {
+    let mut selected = election::select(view, &sealed, best);
+    if selected.is_none() {
         // The old primary may be the only one that is fit.
         if seal_old(view, old) {
             return;
         }
+        if old.is_some_and(|old| sealed.contains(&old) && nobody_else_comes(view, old)) {
+            // A switchover lowered its priority so that another one would win.
+            election::reset_priorities(view);
+            selected = election::select(view, &sealed, best);
+        }
+    }
+    let Some(selected) = selected else {
         say(view, old, "No sealed node can be promoted: see their health, candidate priorities and timelines");
         return;
     };
@@ -174,6 +182,17 @@ fn elect(view: &mut View, old: Option<NodeId>) {
     scene.elected_with_all_wal = Some(all_wal);
     scene.reason = alloc::format!("{}: {}", why_enough(view, &count), why_this_one(view, selected));
     view.first_match_of(&[520, 522], &scene);
+}
+
+/// Whether a switchover is without a candidate: none that may be promoted reports any more.
+fn nobody_else_comes(view: &View, old: NodeId) -> bool {
+    let patience_us = view.settings.missed_reports_timeout_ms.saturating_mul(1000);
+    !view.others(old).any(|member| {
+        member.row.candidate_priority > 0
+            && !in_maintenance(&member.row)
+            && !view.is_unhealthy(member)
+            && view.since_us(member.seen.report) <= patience_us
+    })
 }
 
 /// The furthest position of those that are sealed, and who may stand for election.

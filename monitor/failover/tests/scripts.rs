@@ -126,6 +126,9 @@ impl Story {
                 if flag("keeper-2.0") {
                     call.generation = Generation::Stock20;
                 }
+                if flag("keeper-pgquorum") {
+                    call.generation = Generation::Pgquorum;
+                }
                 let result = self.cluster.register(call);
                 self.show(&result);
                 if let Ok(Done { reply: Reply::Registered { goal, name }, .. }) = result {
