@@ -43,13 +43,16 @@ pub enum RunError {
     Busy(String),
     /// The store cannot be used as it is.
     Store(String),
+    /// Consensus has ended here, most often because its log could not be written. What others are sure of
+    /// is not touched; a new process takes up what is on disk.
+    Consensus(String),
 }
 
 impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RunError::Config(error) => error.fmt(f),
-            RunError::Busy(text) | RunError::Store(text) => f.write_str(text),
+            RunError::Busy(text) | RunError::Store(text) | RunError::Consensus(text) => f.write_str(text),
         }
     }
 }
@@ -59,7 +62,8 @@ impl std::error::Error for RunError {}
 /// Runs a monitor until `stop` completes.
 ///
 /// # Errors
-/// The configuration, an address or the store cannot be used; nothing was changed then.
+/// The configuration, an address or the store cannot be used; nothing was changed then. Or consensus has
+/// ended by itself: start a new process.
 pub async fn run(config: Config, options: RunOptions, stop: impl Future<Output = ()>) -> Result<(), RunError> {
     config.check().map_err(RunError::Config)?;
     let _pid_file = PidFile::take(&config)?;
@@ -119,7 +123,10 @@ pub async fn run(config: Config, options: RunOptions, stop: impl Future<Output =
         config.port,
         config.own_replica().map_err(RunError::Config)?.replica_port
     );
-    stop.await;
+    let ended = tokio::select! {
+        () = stop => None,
+        why = consensus_ended(&replica) => Some(why),
+    };
     info!("stopping");
     for server in servers {
         server.shutdown(SESSIONS_DEADLINE).await;
@@ -128,7 +135,23 @@ pub async fn run(config: Config, options: RunOptions, stop: impl Future<Output =
         task.abort();
     }
     replica.shutdown().await;
-    Ok(())
+    match ended {
+        None => Ok(()),
+        Some(why) => Err(RunError::Consensus(format!("consensus has ended here: {why}. Start the monitor again when its disk can be written"))),
+    }
+}
+
+/// openraft stops for good when it cannot write; a monitor without it only looks as if it ran.
+async fn consensus_ended(replica: &Replica) -> String {
+    let mut status = replica.watch_status();
+    loop {
+        if let Some(why) = status.borrow_and_update().stopped.clone() {
+            return why;
+        }
+        if status.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 /// SIGHUP: certificates are renewed without a restart.

@@ -64,6 +64,7 @@ pub fn serve(config: Config, options: RunOptions) -> Result<(), CliError> {
             let status = match &error {
                 RunError::Config(_) => Status::BadConfiguration,
                 RunError::Busy(_) | RunError::Store(_) => Status::BadState,
+                RunError::Consensus(_) => Status::Internal,
             };
             CliError::new(status, error.to_string())
         })
