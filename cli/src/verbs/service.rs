@@ -91,6 +91,9 @@ pub fn running_pid(pgdata: &Path) -> Option<Pid> {
 /// a monitor keeps its pid file open as long as it runs.
 fn is_ours(pid: Pid, pid_file: &Path) -> bool {
     let Ok(pid_file) = pid_file.canonicalize() else { return false };
+    if has_ended(pid) {
+        return false;
+    }
     match fs::read_dir(format!("/proc/{pid}/fd")) {
         Ok(open) => open.flatten().any(|fd| fs::read_link(fd.path()).is_ok_and(|file| file == pid_file)),
         // Another user's process: its name has to do.
@@ -99,6 +102,12 @@ fn is_ours(pid: Pid, pid_file: &Path) -> bool {
         }
         Err(_) => false,
     }
+}
+
+/// A zombie keeps its number, and its files cannot be looked at, until its parent has asked how it ended.
+fn has_ended(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with(['Z', 'X']))
 }
 
 fn not_running(pgdata: &Path, status: Status) -> CliError {
@@ -187,5 +196,27 @@ pub fn status(args: &StatusArgs) -> Result<(), CliError> {
             Ok(())
         }
         None => Err(not_running(&pgdata, Status::BadState)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    /// A container's first process often collects nobody: `run` must not take the dead monitor for a live one.
+    #[test]
+    fn a_zombie_is_not_running() {
+        let mut child = std::process::Command::new("/bin/true").spawn().unwrap();
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !has_ended(pid) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(has_ended(pid) && Path::new(&format!("/proc/{pid}")).exists());
+        assert!(!has_ended(Pid::this()));
+        child.wait().unwrap();
+        assert!(has_ended(pid));
     }
 }
