@@ -416,7 +416,10 @@ fn joint_configuration(view: &View, primary: NodeId) -> SyncSet {
     };
     let follows = |member: &&crate::view::Member| match member.row.goal {
         Secondary => true,
-        ReportLsn | JoinSecondary => !view.is_unhealthy(member),
+        // Until it is sealed, PostgreSQL may reconnect by itself to an upstream of old, with WAL that the
+        // group has left.
+        ReportLsn => is_sealed(&member.row) && !view.is_unhealthy(member),
+        JoinSecondary => !view.is_unhealthy(member),
         _ => false,
     };
     set.standbys = voters().filter(follows).map(|member| member.row.id).collect();
