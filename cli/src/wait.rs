@@ -20,7 +20,7 @@ use crate::verbs::show::state;
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Silence this long is broken by a line about who is awaited.
-const TELL_EVERY: Duration = Duration::from_secs(5);
+pub const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// What a group looks like to the one who waits.
 pub enum Wanted {

@@ -233,7 +233,7 @@ fn existing(pgdata: &Path) -> Result<Option<Config>, CliError> {
     if pgdata.join("pgquorum.cfg").exists() {
         return Config::load(pgdata).map(Some).map_err(|error| CliError::new(Status::BadConfiguration, error.to_string()));
     }
-    if pgdata.join(drop_monitor::DROPPED).join("pgquorum.cfg").exists() {
+    if drop_monitor::is_left(pgdata) {
         return Ok(None);
     }
     // A fresh file system has this, and an interrupted creation leaves that.

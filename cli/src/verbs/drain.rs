@@ -1,6 +1,6 @@
 //! Before a switchover: transactions that are open on the primary get time to end.
 //!
-//! Nothing is asked of the monitors meanwhile, so that the primary serves on and the command may be given
+//! Nothing is changed meanwhile, so that the primary serves on and the command may be given
 //! up at any moment.
 
 use std::io::IsTerminal;
@@ -14,15 +14,13 @@ use crate::args::change::Sessions;
 use crate::exit::{CliError, Status};
 use crate::locate::Operator;
 use crate::progress::Line;
+use crate::wait::TELL_EVERY;
 
 /// Half of what lies between two reports of a keeper.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// A monitor that has just become the leader hears of the primary within this time.
 const NEW_LEADER: Duration = Duration::from_secs(3);
-
-/// A line of the log this often, where no progress line is drawn.
-const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// Returns when every transaction that was open at the call has ended, or may be cut.
 pub async fn drain(operator: &Operator, group: i32, sessions: &Sessions, what: &str) -> Result<(), CliError> {

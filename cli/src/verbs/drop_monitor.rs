@@ -5,7 +5,7 @@
 //! with the same name and replicas takes the store up again, and anything else is refused.
 
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use tracing::{info, warn};
 
@@ -17,7 +17,7 @@ use crate::verbs::{block_on, service};
 use nix::sys::signal::Signal;
 
 /// Where the configuration of a dropped monitor is, below its data directory.
-pub const DROPPED: &str = "dropped";
+const DROPPED: &str = "dropped";
 
 pub fn run(args: &DropMonitor) -> Result<(), CliError> {
     let (pgdata, kind) = locate::created(&args.data)?;
@@ -50,7 +50,7 @@ pub fn run(args: &DropMonitor) -> Result<(), CliError> {
         }
     }
     if config.replicas.len() > 1 {
-        let needed = config.replicas.len() / 2 + 1;
+        let needed = majority(&config);
         warn!("the other monitors still count it as one of {}: {needed} must run", config.replicas.len());
         if args.destroy {
             info!("to bring it back: `pgquorum create monitor` with the same options, then `pgquorum run --rejoin`");
@@ -59,9 +59,13 @@ pub fn run(args: &DropMonitor) -> Result<(), CliError> {
     Ok(())
 }
 
+fn majority(config: &Config) -> usize {
+    config.replicas.len() / 2 + 1
+}
+
 /// The others must be a majority without this one: with fewer, nothing fails over any more.
 fn spare_the_majority(pgdata: &Path, config: &Config) -> Result<(), CliError> {
-    let needed = config.replicas.len() / 2 + 1;
+    let needed = majority(config);
     // One that is alone, or does not run, is missed by nobody who has not missed it before.
     if config.replicas.len() == 1 || service::running_pid(pgdata).is_none() {
         return Ok(());
@@ -96,16 +100,20 @@ fn set_aside(pgdata: &Path) -> std::io::Result<()> {
     File::open(pgdata)?.sync_all()
 }
 
+/// Is there a store that a dropped monitor left?
+pub fn is_left(pgdata: &Path) -> bool {
+    pgdata.join(DROPPED).join(FILE_NAME).exists()
+}
+
 /// A store that a dropped monitor left: it may be taken up by the same monitor only.
 ///
 /// # Errors
 /// The store is another's, or what tells whose it is cannot be read.
 pub fn take_up(pgdata: &Path, asked: &Config) -> Result<bool, CliError> {
-    let dropped: PathBuf = pgdata.join(DROPPED);
-    if !dropped.join(FILE_NAME).exists() {
+    if !is_left(pgdata) {
         return Ok(false);
     }
-    let previous = service::load(&dropped)?;
+    let previous = service::load(&pgdata.join(DROPPED))?;
     let replicas = |config: &Config| Config::format_replicas(&config.replicas);
     if previous.name != asked.name || replicas(&previous) != replicas(asked) {
         return Err(CliError::new(

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use keeper::guardian::remains::has_ended;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
@@ -91,7 +92,8 @@ pub fn running_pid(pgdata: &Path) -> Option<Pid> {
 /// a monitor keeps its pid file open as long as it runs.
 fn is_ours(pid: Pid, pid_file: &Path) -> bool {
     let Ok(pid_file) = pid_file.canonicalize() else { return false };
-    if has_ended(pid) {
+    // A zombie's files cannot be looked at.
+    if has_ended(pid.as_raw()) {
         return false;
     }
     match fs::read_dir(format!("/proc/{pid}/fd")) {
@@ -102,12 +104,6 @@ fn is_ours(pid: Pid, pid_file: &Path) -> bool {
         }
         Err(_) => false,
     }
-}
-
-/// A zombie keeps its number, and its files cannot be looked at, until its parent has asked how it ended.
-fn has_ended(pid: Pid) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with(['Z', 'X']))
 }
 
 fn not_running(pgdata: &Path, status: Status) -> CliError {
@@ -209,13 +205,13 @@ mod tests {
     #[test]
     fn a_zombie_is_not_running() {
         let mut child = std::process::Command::new("/bin/true").spawn().unwrap();
-        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+        let pid = i32::try_from(child.id()).unwrap();
         let deadline = Instant::now() + Duration::from_secs(10);
         while !has_ended(pid) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
         }
         assert!(has_ended(pid) && Path::new(&format!("/proc/{pid}")).exists());
-        assert!(!has_ended(Pid::this()));
+        assert!(!has_ended(Pid::this().as_raw()));
         child.wait().unwrap();
         assert!(has_ended(pid));
     }

@@ -34,10 +34,19 @@ pub fn stat(pid: i32) -> Option<Stat> {
     })
 }
 
+/// No such process, or a zombie: it keeps its number until its parent has asked how it ended.
+pub fn has_ended(pid: i32) -> bool {
+    stat(pid).is_none_or(|stat| is_dead(&stat))
+}
+
+fn is_dead(stat: &Stat) -> bool {
+    matches!(stat.state, 'Z' | 'X')
+}
+
 /// A live PostgreSQL process that works in this data directory, under this user.
 pub fn is_postgres_of(pid: i32, pgdata: &Path) -> bool {
     let Some(stat) = stat(pid) else { return false };
-    if !matches!(stat.comm.as_str(), "postgres" | "postmaster") || matches!(stat.state, 'Z' | 'X') {
+    if !matches!(stat.comm.as_str(), "postgres" | "postmaster") || is_dead(&stat) {
         return false;
     }
     if fs::metadata(format!("/proc/{pid}")).map(|m| m.uid()).ok() != Some(geteuid().as_raw()) {
