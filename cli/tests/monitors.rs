@@ -131,7 +131,9 @@ fn a_monitor_is_dropped_and_made_again() {
 fn watch_moves_on_from_a_dead_monitor_without_a_word_across_the_screen() {
     let monitors = Monitors::start();
     let uri = monitors.uri.replace("autoctl_node@", "autoctl_node@127.0.0.1:1,");
-    let command = format!("stty cols 80 rows 24; timeout 6 {} watch --monitor {uri}", env!("CARGO_BIN_EXE_pgquorum"));
+    // A process group of its own, as timeout takes it, is in the background here and would be stopped.
+    let binary = env!("CARGO_BIN_EXE_pgquorum");
+    let command = format!("stty cols 80 rows 24; timeout --foreground 6 {binary} watch --monitor {uri}");
     let output = std::process::Command::new("script")
         .args(["-qec", &command, "/dev/null"])
         .env("TERM", "xterm")
