@@ -145,12 +145,26 @@ impl Worker {
     /// The names that our monitors ordered are in effect, and cover all that was written before: the
     /// next report confirms them.
     pub(crate) async fn confirm_sync_names(&self) -> Result<()> {
-        let Some(orders) = self.orders().filter(|orders| orders.sync_version != 0) else { return Ok(()) };
-        self.set_sync_names(&orders.sync_names).await?;
-        self.covered(&orders.sync_names).await?;
-        let mut shared = self.shared();
-        shared.confirmed = shared.confirmed.max(orders.sync_version);
+        while let Some(orders) = self.orders().filter(|orders| orders.sync_version != 0) {
+            self.set_sync_names(&orders.sync_names).await?;
+            tokio::select! {
+                covered = self.covered(&orders.sync_names) => {
+                    covered?;
+                    let mut shared = self.shared();
+                    shared.confirmed = shared.confirmed.max(orders.sync_version);
+                    return Ok(());
+                }
+                // Whoever is missing under these names may not come, and others be there.
+                () = self.newer_names(orders.sync_version) => {}
+            }
+        }
         Ok(())
+    }
+
+    async fn newer_names(&self, version: i64) {
+        while self.orders().is_none_or(|orders| orders.sync_version <= version) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// From "commits wait for nobody" to "commits wait": the standbys must first have everything that

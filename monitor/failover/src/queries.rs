@@ -176,12 +176,17 @@ pub fn synchronous_standby_names(state: &State, formation: &str, group: GroupId)
     Ok(standby_names(u32::try_from(required).unwrap_or(u32::MAX), &standbys))
 }
 
-/// The text of `synchronous_standby_names`; empty when nobody is waited for.
+/// The text of `synchronous_standby_names`; empty when nobody is waited for. Names that do not suffice
+/// keep PostgreSQL waiting, and a list without a name is none to it.
 pub(crate) fn standby_names(required: u32, standbys: &[NodeId]) -> String {
     if standbys.is_empty() {
         return String::new();
     }
-    let names: Vec<String> = standbys.iter().map(|id| alloc::format!("pgautofailover_standby_{id}")).collect();
+    let name = |id: &NodeId| match *id {
+        crate::quorum::NOBODY => String::from("pgquorum_no_sealed_standby"),
+        id => alloc::format!("pgautofailover_standby_{id}"),
+    };
+    let names: Vec<String> = standbys.iter().map(name).collect();
     alloc::format!("ANY {required} ({})", names.join(", "))
 }
 

@@ -81,11 +81,23 @@ pub(crate) fn is_stopped(row: &Node) -> bool {
 }
 
 /// Whether `sealed` standbys of a configuration meet every set that may have acknowledged a commit:
-/// n-k+1 of them. None do where commits wait for nobody.
+/// n-k+1 of them. None do where commits wait for nobody, and none are needed where no commit can be
+/// acknowledged.
 pub(crate) fn suffices(set: &SyncSet, sealed: usize) -> bool {
+    if is_closed(set) {
+        return true;
+    }
     let required = usize::try_from(set.required).unwrap_or(usize::MAX);
     let sealed = sealed + usize::from(mistake!(CountsNMinusK));
     required > 0 && !set.standbys.is_empty() && sealed.saturating_add(required) > set.standbys.len()
+}
+
+/// Stands in a configuration that waits for standbys and may name none of them. No node has this id.
+pub(crate) const NOBODY: NodeId = 0;
+
+/// Commits wait for more standbys than are named: none is acknowledged under it.
+fn is_closed(set: &SyncSet) -> bool {
+    set.standbys == [NOBODY] || (!set.standbys.is_empty() && usize::try_from(set.required).unwrap_or(usize::MAX) > set.standbys.len())
 }
 
 /// The entry of a new primary's list that stands for all that was acknowledged before its time.
@@ -129,7 +141,7 @@ pub(crate) fn count(view: &View) -> Count {
     let (id, sets) = (writer.row.id, &writer.row.sync_sets);
     let sealed = |id: &&NodeId| view.member(**id).is_some_and(|member| is_sealed(&member.row));
     let mut missing: Vec<NodeId> = Vec::new();
-    for set in sets.iter().filter(|set| !is_beginning(set, id)) {
+    for set in sets.iter().filter(|set| !is_beginning(set, id) && !is_closed(set)) {
         missing.extend(set.standbys.iter().filter(|id| !sealed(id)));
     }
     missing.sort_unstable();
@@ -406,6 +418,11 @@ fn confirm(view: &mut View, id: NodeId) {
 /// Whom the primary waits for: its secondaries in the quorum, and the sealed standbys that are about
 /// to follow it. When number_sync_standbys asks for more than there are, those that are away are
 /// waited for as well: writes block until they come, as was asked for.
+///
+/// Only those are named that have the group's WAL and no other, although others may be waited for. A standby
+/// that is to be sealed and is not yet may reconnect by itself to an upstream of old, with WAL that the group
+/// has left: it asks for the file that its position is in from that file's beginning, which the two may share,
+/// and confirms its own position at once. A former primary is named when it has been rewound.
 fn joint_configuration(view: &View, primary: NodeId) -> SyncSet {
     let mut set = SyncSet { standbys: Vec::new(), required: 0, offered: false, version: 0, confirmed: Lsn::ZERO };
     if view.member(primary).is_none_or(|member| member.row.goal == Single) {
@@ -414,10 +431,8 @@ fn joint_configuration(view: &View, primary: NodeId) -> SyncSet {
     let voters = || {
         view.others(primary).filter(|member| member.row.replication_quorum && !in_maintenance(&member.row))
     };
-    let follows = |member: &&crate::view::Member| match member.row.goal {
+    let follows = |member: &&Member| match member.row.goal {
         Secondary => true,
-        // Until it is sealed, PostgreSQL may reconnect by itself to an upstream of old, with WAL that the
-        // group has left.
         ReportLsn => is_sealed(&member.row) && !view.is_unhealthy(member),
         JoinSecondary => !view.is_unhealthy(member),
         _ => false,
@@ -427,12 +442,20 @@ fn joint_configuration(view: &View, primary: NodeId) -> SyncSet {
     if set.standbys.is_empty() && asked == 0 {
         return set;
     }
-    let required = asked.max(1);
+    let mut required = asked.max(1);
     if set.standbys.len() < required {
-        let joining = |member: &&crate::view::Member| !matches!(member.row.goal, WaitStandby | Dropped);
-        set.standbys = voters().filter(joining).map(|member| member.row.id).collect();
+        let joining = |member: &&Member| !matches!(member.row.goal, WaitStandby | Dropped);
+        let safe = |member: &&Member| match member.row.goal {
+            Secondary | Catchingup | JoinSecondary => true,
+            ReportLsn => is_sealed(&member.row),
+            _ => false,
+        };
+        required = required.min(voters().filter(joining).count());
+        set.standbys = voters().filter(joining).filter(safe).map(|member| member.row.id).collect();
+        if set.standbys.is_empty() && required > 0 {
+            set.standbys.push(NOBODY);
+        }
     }
-    let required = required.min(set.standbys.len());
     set.required = u32::try_from(required).unwrap_or(u32::MAX);
     set
 }

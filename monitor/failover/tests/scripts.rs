@@ -7,6 +7,7 @@ use std::path::Path;
 
 use failover::state::Generation;
 use failover::*;
+use failover::command::Witness;
 use failover::simulation::{Cluster, Done, registration};
 
 struct Story {
@@ -100,7 +101,7 @@ impl Story {
         let flag = |name: &str| words.contains(&name);
         let formation = option("formation").unwrap_or_else(|| "default".into());
         let node = |story: &Story| story.cluster.id(words.get(1).copied().unwrap_or_default());
-        if !matches!(words[0], "expect" | "expect-error" | "source" | "names" | "state" | "uri") {
+        if !matches!(words[0], "expect" | "expect-error" | "source" | "names" | "configurations" | "state" | "uri") {
             self.last_rule.clear();
         }
         match words[0] {
@@ -170,6 +171,14 @@ impl Story {
                     "running" => keeper.running = true,
                     "silent" => keeper.up = false,
                     _ => keeper.up = true,
+                }
+            }
+            "dies" => {
+                let id = node(self);
+                let keeper = self.cluster.keepers.get_mut(&id).expect("a node");
+                (keeper.up, keeper.running) = (false, false);
+                for what in [Witness::SessionLost, Witness::Refused] {
+                    self.call(Command::Witness { id, what });
                 }
             }
             "health" => {
@@ -245,6 +254,11 @@ impl Story {
             "names" => {
                 let names = queries::synchronous_standby_names(&self.cluster.state, &formation, 0);
                 writeln!(self.out, "    '{}'", names.unwrap_or_else(|error| error.message)).unwrap();
+            }
+            "configurations" => {
+                for row in queries::group_state(&self.cluster.state, &self.cluster.observations, &formation) {
+                    writeln!(self.out, "    {}", row.configurations).unwrap();
+                }
             }
             "uri" => {
                 let cluster = option("cluster").unwrap_or_else(|| "default".into());

@@ -135,12 +135,12 @@ pub fn unsettled(world: &World) -> bool {
     !world.core.nodes.values().all(|node| settled(node)) || world.seen.iter().any(|seen| seen.down)
 }
 
-/// `ANY 1 (pgautofailover_standby_2, pgautofailover_standby_3)`
+/// `ANY 1 (pgautofailover_standby_2, pgautofailover_standby_3)`; a name without a number is nobody's.
 fn parse(names: &str) -> Names {
     let Some((count, list)) = names.strip_prefix("ANY ").and_then(|rest| rest.split_once(" (")) else {
         return Names::default();
     };
-    let ids = list.trim_end_matches(')').split(", ").map(|name| id_of(name.rsplit('_').next().unwrap().parse().unwrap()));
+    let ids = list.trim_end_matches(')').split(", ").filter_map(|name| Some(id_of(name.rsplit('_').next()?.parse().ok()?)));
     Names { standbys: ids.fold(0, |set, id| set | 1 << id), required: count.parse().unwrap() }
 }
 
