@@ -159,10 +159,12 @@ fn move_node(cluster: &Cluster, to: &dyn Monitors, name: &str) -> Result<()> {
     };
     let before = disabled()?;
     node.ctl(cluster.lab, &["disable", "monitor", "--force"])?.ok()?;
-    // 2.0 misses a reload that comes while it does one, and would go on without a monitor.
+    // 2.0 misses a reload that comes while it does one, and would go on without a monitor. It says that it
+    // begins and not that it is done, which it is well within two of its rounds.
     wait_for(&format!("{name} to go on without a monitor"), Duration::from_secs(30), || {
         Ok((disabled()? > before).then_some(()))
     })?;
+    std::thread::sleep(Duration::from_secs(2));
     node.ctl(cluster.lab, &["enable", "monitor", &to.uri(0)])?.ok()?;
     Ok(())
 }
