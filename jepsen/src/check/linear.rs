@@ -66,7 +66,8 @@ struct Walk<'a> {
     /// Slots of operations whose outcome is unknown.
     unknown: u128,
     configurations: Configurations,
-    deadline: Instant,
+    /// None is never.
+    deadline: Option<Instant>,
     caps: Caps,
 }
 
@@ -78,7 +79,7 @@ pub fn check(initial: Option<i64>, ops: &[RegisterOp], caps: Caps) -> Linear {
         slots: [None; SLOTS],
         unknown: 0,
         configurations: HashMap::from([((initial, 0), vec![0])]),
-        deadline: Instant::now() + caps.time,
+        deadline: Instant::now().checked_add(caps.time),
         caps,
     };
     // (time, is an end, operation): at one instant operations begin before others end.
@@ -101,7 +102,7 @@ fn bit(slot: usize) -> u128 {
     1 << slot
 }
 
-fn apply(state: Option<i64>, action: Action) -> Option<Option<i64>> {
+pub(super) fn apply(state: Option<i64>, action: Action) -> Option<Option<i64>> {
     match action {
         Action::Read(value) => (value == state).then_some(state),
         Action::Write(value) => Some(Some(value)),
@@ -179,7 +180,7 @@ impl Walk<'_> {
             if count > self.caps.configurations {
                 return Some(Linear::Unknown(format!("more than {count} configurations")));
             }
-            if Instant::now() > self.deadline {
+            if self.deadline.is_some_and(|deadline| Instant::now() > deadline) {
                 return Some(Linear::Unknown(format!("not within {} s", self.caps.time.as_secs_f64())));
             }
         }

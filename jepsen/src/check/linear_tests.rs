@@ -1,4 +1,5 @@
 use super::*;
+use crate::check::simulated;
 
 fn op(process: u32, action: Action, start: u64, end: u64) -> RegisterOp {
     RegisterOp { process, action, start, end: (end != 0).then_some(end) }
@@ -71,43 +72,15 @@ fn out_of_memory_time_or_slots_is_unknown_and_never_yes() {
     assert!(matches!(run(&many), Linear::Unknown(_)));
 }
 
-/// A register that serves ten clients in some order, with answers lost for some.
-fn simulate(count: usize, lost_every: usize) -> Vec<RegisterOp> {
-    let (mut state, mut seed, mut now) = (None, 7u64, 0u64);
-    let mut free = [0u64; 10];
-    let mut ops = Vec::new();
-    for i in 0..count {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let roll = (seed >> 33) % 4;
-        let process = i % 10;
-        let start = now.max(free[process]);
-        // It takes effect now; its interval reaches to both sides of that.
-        let effect = start + 5;
-        let end = effect + 1 + (seed >> 40) % 40;
-        let action = match (roll, state) {
-            (0 | 1, _) => Read(state),
-            (2, Some(value)) => Cas(value, i as i64, true),
-            _ => Write(i as i64),
-        };
-        state = apply(state, action).unwrap();
-        let crashed = lost_every != 0 && i % lost_every == 0 && !matches!(action, Read(_));
-        ops.push(op(process as u32, action, start, if crashed { 0 } else { end }));
-        free[process] = end + 1;
-        now = effect;
-    }
-    ops
-}
-
 #[test]
-fn ten_thousand_operations_take_seconds_and_one_stale_read_among_them_is_found() {
-    let ops = simulate(10_000, 1_000);
-    let begun = Instant::now();
-    assert_eq!(run(&ops), Linear::Yes);
-    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
-    let mut stale = ops;
-    let wrong = stale[9_000..].iter_mut().find(|o| matches!(o.action, Read(_))).unwrap();
+fn one_stale_read_among_ten_thousand_operations_is_found() {
+    // How long that takes depends on who else works here; the benchmark tells.
+    let patient = Caps { time: Duration::MAX, ..Caps::default() };
+    let mut ops = simulated::register(10_000, 1_000);
+    assert_eq!(check(None, &ops, patient), Linear::Yes);
+    let wrong = ops[9_000..].iter_mut().find(|o| matches!(o.action, Read(_))).unwrap();
     wrong.action = Read(Some(3));
     let wrong = wrong.start;
-    let Linear::No(why) = run(&stale) else { panic!("not found") };
+    let Linear::No(why) = check(None, &ops, patient) else { panic!("not found") };
     assert!(why.contains("Read(Some(3))") && why.contains(&seconds(wrong)), "{why}");
 }

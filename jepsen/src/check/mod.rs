@@ -8,6 +8,7 @@ pub mod recovery;
 pub mod registers;
 pub mod replicas;
 pub mod set;
+pub mod simulated;
 
 use std::fmt;
 
