@@ -28,7 +28,7 @@ impl OwnNode {
     /// `pgquorum create postgres`; the keeper does not run yet.
     pub fn create(lab: &Lab, name: &str, monitor: &str) -> Result<Self> {
         let (port, pgdata) = (lab.port()?, lab.path(name));
-        let user = nix::unistd::User::from_uid(requirements::account()?.uid)?.context("a nameless account")?.name;
+        let user = requirements::account()?.name()?;
         let node = Self { name: name.to_owned(), port, pgdata, user, binary: public_binary(lab)?, process: None };
         let mut create = lab.command(&node.binary);
         create.args(["create", "postgres", "--hostname", "127.0.0.1", "--listen", "127.0.0.1"]);

@@ -17,16 +17,21 @@ pub struct Account {
     pub switch: bool,
 }
 
+impl Account {
+    pub fn name(self) -> Result<String> {
+        Ok(User::from_uid(self.uid)?.context("a nameless account")?.name)
+    }
+}
+
 /// The account for nodes: `postgres` when we are root, ourselves otherwise.
 pub fn account() -> Result<Account> {
     if !Uid::effective().is_root() {
         return Ok(Account { uid: Uid::effective(), gid: Gid::effective(), switch: false });
     }
-    // Root of a user namespace that has nobody else (`unshare -Ur`): networks can be tested there.
     if std::fs::read_to_string("/proc/self/uid_map")
         .is_ok_and(|map| map.split_whitespace().nth(2) == Some("1"))
     {
-        return Ok(Account { uid: Uid::effective(), gid: Gid::effective(), switch: false });
+        bail!("root of a user namespace without other users cannot run PostgreSQL: start this as yourself");
     }
     let user = User::from_name("postgres")?
         .context("we are root and there is no user `postgres` to run nodes as")?;
@@ -92,12 +97,22 @@ pub fn met(test: &str, requirement: Result<()>) -> bool {
     }
 }
 
-/// Like [`met`], for tests that need networks of their own: without root they are skipped, also in CI.
+/// Like [`met`], for the one test of a program, which needs networks of its own. Without root it runs in a
+/// user namespace, in a process of its own, and false is returned when it has passed there. Where the kernel
+/// refuses that, it is skipped with the reason, also in CI.
 pub fn met_with_network(test: &str, requirement: Result<()>) -> bool {
-    if Uid::effective().is_root() {
+    use crate::net::userns;
+    if userns::privileged() {
         return met(test, crate::net::probe().and(requirement));
     }
-    eprintln!("SKIPPED {test}: it needs root, for networks");
+    if let Err(why) = userns::probe() {
+        eprintln!("SKIPPED {test}: {why}");
+        return false;
+    }
+    eprintln!("{test}: not root: in a user namespace");
+    let again = userns::again(std::env::args_os().skip(1));
+    let passed = again.and_then(|mut again| Ok(again.status()?.success()));
+    assert!(passed.as_ref().is_ok_and(|passed| *passed), "{test} in a user namespace: {passed:?}");
     false
 }
 

@@ -2,6 +2,7 @@
 
 pub mod random;
 pub mod switch;
+pub mod userns;
 
 use std::fs;
 use std::process::Command;
@@ -45,7 +46,7 @@ pub fn probe() -> Result<()> {
     let tried = command::run(try_out, Duration::from_secs(5))?;
     ensure!(
         tried.code == 0,
-        "no network namespace (root, or `unshare -Urn` around the command, is needed): {}",
+        "no network namespace, which needs root or a user namespace: {}",
         tried.stderr.trim()
     );
     sys::tap(&format!("probe{}", std::process::id() % 100_000)).map(drop)
@@ -57,6 +58,8 @@ impl Network {
         probe()?;
         let id = std::process::id();
         // A network of our own below 10.128.0.0/9, or two labs would meet.
+        // In a new namespace it is down.
+        ip(lab.command_as_us("ip"), "link set dev lo up\n")?;
         let prefix = format!("10.{}.{}", 128 + (id >> 8) % 128, id % 256);
         let mac = |i: usize| [2, 0, (id >> 8) as u8, id as u8, 0, i as u8];
         let address = |i: usize| format!("{prefix}.{}", i + 1);
@@ -171,6 +174,9 @@ impl Machine {
         if account.switch {
             command.args(["setpriv", "--reuid", &account.uid.to_string()]);
             command.args(["--regid", &account.gid.to_string(), "--clear-groups", "--"]);
+        } else {
+            // What a user namespace gives us is for networks, not for those who live there.
+            command.args(["setpriv", "--ambient-caps", "-all", "--inh-caps", "-all", "--"]);
         }
         command.args(faults::clock::prefix(lab, &self.name));
         command.arg(program);

@@ -156,9 +156,15 @@ pub trait System: Send + Sync {
         self.which().machines().1
     }
 
-    /// A server's own URI, as superuser `postgres`.
+    /// The clusters' superuser: the account that made them, unless the system has its own idea.
+    fn superuser(&self) -> Result<String> {
+        crate::requirements::account()?.name()
+    }
+
+    /// A server's own URI, as superuser.
     fn admin_uri(&self, server: &str) -> Result<String> {
-        Ok(format!("postgres://postgres@{}:{}/postgres", self.site().address(server)?, self.port(server)?))
+        let (user, address) = (self.superuser()?, self.site().address(server)?);
+        Ok(format!("postgres://{user}@{address}:{}/postgres", self.port(server)?))
     }
 
     /// A server's own URI, as the application.

@@ -51,8 +51,12 @@ impl<'a> Ours<'a> {
         Ok(ours)
     }
 
+    /// What our programs keep outside the data directory lies on the machine's own disk, too.
     fn command(&self, machine: &str) -> Result<Command> {
-        self.site.network.machine(machine)?.command(self.site.lab, &self.binary.to_string_lossy())
+        let mut command = self.site.network.machine(machine)?.command(self.site.lab, &self.binary.to_string_lossy())?;
+        let dir = self.site.dir(machine);
+        command.env("XDG_CONFIG_HOME", dir.join("config")).env("XDG_DATA_HOME", dir.join("share"));
+        Ok(command)
     }
 
     fn start_monitors(&self, tempo: Tempo) -> Result<()> {
@@ -87,6 +91,8 @@ impl<'a> Ours<'a> {
         create.args(["create", "postgres", "--name", server, "--hostname", &self.site.address(server)?]);
         create.arg("--pgdata").arg(&dir).args(["--pgport", &self.port(server)?.to_string()]);
         create.arg("--pgctl").arg(self.site.lab.bindir().join("pg_ctl"));
+        // The usual directory of sockets is for user postgres.
+        create.arg("--pghost").arg(self.site.lab.path("run"));
         create.args(["--auth", "trust", "--no-ssl", "--pg-hba-lan", "--monitor", &self.uri_all()?]);
         command::run(create, Duration::from_secs(120))?.ok()?;
         modest(&dir)?;

@@ -122,6 +122,10 @@ impl<'a> Patroni<'a> {
 }
 
 impl System for Patroni<'_> {
+    fn superuser(&self) -> Result<String> {
+        Ok("postgres".to_owned())
+    }
+
     fn which(&self) -> Which {
         Which::Patroni
     }

@@ -105,8 +105,13 @@ fn range(text: &str) -> std::result::Result<(u64, u64), String> {
 }
 
 fn main() -> ExitCode {
+    let verb = Args::parse().verb;
+    if let Err(error) = jepsen::net::userns::enter() {
+        eprintln!("{error}");
+        return ExitCode::from(2);
+    }
     interrupts();
-    let outcome = match Args::parse().verb {
+    let outcome = match verb {
         Verb::Run(args) => one(&args, args.seed).map(|outcome| outcome.passed()),
         Verb::Soak { run, hours, failovers } => soak(&run, hours, failovers),
         Verb::Regress { names, ignore_notices, out } => regress::regress(&names, ignore_notices, &out),
