@@ -34,7 +34,7 @@ export CI
 
 started=$(date +%s)
 need_rust
-need_packages build-essential iproute2 util-linux e2fsprogs python3-minimal openssl libfaketime postgresql-15 postgresql-client-15 pg-auto-failover-cli postgresql-15-auto-failover
+need_packages build-essential iproute2 util-linux e2fsprogs strace python3-minimal openssl libfaketime postgresql-15 postgresql-client-15 pg-auto-failover-cli postgresql-15-auto-failover
 
 log=$(mktemp "${TMPDIR:-/tmp}/pgquorum-test.XXXXXX") || die "cannot write to ${TMPDIR:-/tmp}"
 trap 'rm -f "$log" "$log.status"' EXIT

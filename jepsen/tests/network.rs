@@ -1,9 +1,10 @@
-//! The network of a lab: machines that reach each other, and cuts that do what they say.
+//! Machines of a lab: they reach each other, and cuts and errors do what they say.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use jepsen::faults::io::{self, Calls, Errors};
 use jepsen::net::switch::Effect;
 use jepsen::net::{HERE, Network};
 use jepsen::process::Process;
@@ -46,6 +47,9 @@ fn cuts_delays_and_losses_do_what_they_say() {
         whole_cuts(lab, &network)?;
         one_way_and_ports(&network)?;
         late_lost_and_doubled(&network)?;
+        if requirements::met("syncs fail", io::probe()) {
+            syncs_fail(lab, &network)?;
+        }
         machines_die_alone(&network)
     });
 }
@@ -115,6 +119,46 @@ fn late_lost_and_doubled(network: &Network) -> Result<()> {
         _ = echo(network, "a");
     }
     ensure!(network.remove(rule) > 0, "no frame was lost");
+    Ok(())
+}
+
+/// Says once in a while whether a sync has succeeded.
+const SYNC: &str = "import os,sys,time
+while True:
+    try:
+        os.fsync(os.open(sys.argv[1], os.O_RDWR | os.O_CREAT))
+        said = 'done'
+    except OSError as error:
+        said = os.strerror(error.errno)
+    with open(sys.argv[1] + '.said', 'w') as file:
+        file.write(said)
+    time.sleep(0.05)
+    os.closerange(3, 100)
+";
+
+/// They fail on one machine, and no longer after the heal.
+fn syncs_fail(lab: &Lab, network: &Network) -> Result<()> {
+    let start = |name: &str| {
+        let mut sync = network.machine(name)?.command(lab, "python3")?;
+        sync.args(["-c", SYNC]).arg(lab.path("run").join(name));
+        Process::spawn(name, sync, &lab.log("sync")).map(drop)
+    };
+    let says = |name: &str, wanted: &str| {
+        wait_for(&format!("{name}: {wanted}"), Duration::from_secs(10), || {
+            let said = std::fs::read_to_string(lab.path("run").join(format!("{name}.said")))?;
+            Ok((said == wanted).then_some(()))
+        })
+    };
+    for name in ["a", "b"] {
+        start(name)?;
+        says(name, "done")?;
+    }
+    let errors = Errors::install(lab, network.machine("a")?, Calls::Syncs)?;
+    says("a", "Input/output error")?;
+    says("b", "done")?;
+    ensure!(errors.heal()? > 0, "no call met it");
+    says("a", "done")?;
+    ensure!(errors.heal()? > 0, "healed twice, it forgets");
     Ok(())
 }
 

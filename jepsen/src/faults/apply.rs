@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use super::io::{Calls, Errors};
 use super::{Heal, Kind, clock};
 use crate::net::Machine;
 use crate::net::random::Random;
@@ -47,6 +48,15 @@ impl Target<'_> {
     fn server(&self) -> Option<String> {
         let free: Vec<&str> = self.system.servers().into_iter().filter(|m| self.free(m)).collect();
         self.random().pick(&free).map(|name| (*name).to_owned())
+    }
+
+    /// A monitor or the primary, or a standby where there is none.
+    fn monitor_or_primary(&self, random: &mut Random) -> Result<Option<String>> {
+        let monitor = random.chance(0.5).then(|| self.monitor()).flatten();
+        Ok(match monitor {
+            Some(monitor) => Some(monitor),
+            None => self.primary()?.or_else(|| self.server()),
+        })
     }
 
     fn leader(&self) -> Result<Option<String>> {
@@ -95,6 +105,8 @@ pub(super) fn install(target: &Target, kind: Kind) -> Done {
         }
         Kind::FullDisk => fill(target),
         Kind::HungDisk => hang(target),
+        Kind::IoErrors => io_errors(target),
+        Kind::DeadDisk => dead_disk(target),
         Kind::ClockJump | Kind::ClockRate => clocks(target, kind),
         Kind::Switchover => {
             target.system.switchover()?;
@@ -222,6 +234,34 @@ fn hang(target: &Target) -> Done {
     };
     disks.freeze(&name)?;
     Ok(Some((vec![name.clone()], Heal::Thaw(name))))
+}
+
+fn io_errors(target: &Target) -> Done {
+    let mut random = target.random();
+    let Some(name) = target.monitor_or_primary(&mut random)? else {
+        return Ok(None);
+    };
+    let calls = if random.chance(0.5) { Calls::Syncs } else { Calls::All };
+    let errors = Errors::install(target.system.site().lab, target.machine(&name)?, calls)?;
+    Ok(Some((vec![name], Heal::Errors(errors))))
+}
+
+fn dead_disk(target: &Target) -> Done {
+    let Some(name) = target.monitor_or_primary(&mut target.random())? else {
+        return Ok(None);
+    };
+    kill_disk(target.system, &name)?;
+    Ok(Some((vec![name.clone()], Heal::Start(vec![name], true))))
+}
+
+/// The disk alone: who works on it lives, and sees every call fail.
+pub(super) fn kill_disk(system: &dyn System, machine: &str) -> Result<()> {
+    let disks = system.site().disks.context("machines have no disks of their own")?;
+    disks.power_off(machine)?;
+    let probe = fs::write(system.site().dir(machine).join("probe"), "x");
+    let dead = probe.is_err_and(|error| error.raw_os_error() == Some(nix::errno::Errno::EIO as i32));
+    ensure!(dead, "the disk of {machine} still takes writes");
+    Ok(())
 }
 
 fn clocks(target: &Target, kind: Kind) -> Done {

@@ -2,6 +2,8 @@
 
 mod apply;
 pub mod clock;
+pub mod features;
+pub mod io;
 pub mod schedule;
 mod script;
 
@@ -11,6 +13,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 pub use apply::Target;
+use features::Missing;
 pub use schedule::{Entry, Kind};
 
 use crate::check::recovery::{FaultRecord, Installed};
@@ -18,7 +21,7 @@ use crate::load::Bench;
 use crate::net::switch::RuleId;
 use crate::process::signal_all;
 use crate::system::System;
-use crate::{Context, Result};
+use crate::{Context, Failure, Result};
 
 /// How to undo a fault. Undoing twice is no error.
 enum Heal {
@@ -32,6 +35,7 @@ enum Heal {
     ResumePids(Vec<i32>),
     Delete(PathBuf),
     Thaw(String),
+    Errors(io::Errors),
     Clock(String),
     /// The right clock, from a new start on.
     Reboot(String),
@@ -52,6 +56,7 @@ struct Active {
 pub struct Nemesis<'a> {
     system: &'a dyn System,
     bench: Bench,
+    missing: Missing,
     active: Vec<Active>,
     records: Vec<FaultRecord>,
 }
@@ -64,8 +69,8 @@ fn nanoseconds(time: Duration) -> u64 {
 }
 
 impl<'a> Nemesis<'a> {
-    pub fn new(system: &'a dyn System, bench: Bench) -> Self {
-        Self { system, bench, active: Vec::new(), records: Vec::new() }
+    pub fn new(system: &'a dyn System, bench: Bench, missing: Missing) -> Self {
+        Self { system, bench, missing, active: Vec::new(), records: Vec::new() }
     }
 
     /// Works through the schedule; `go_on` is asked all the while whether to.
@@ -96,7 +101,13 @@ impl<'a> Nemesis<'a> {
         let from = self.bench.recorder.now();
         let busy: BTreeSet<String> = self.active.iter().flat_map(|a| a.machines.iter().cloned()).collect();
         let target = Target { system: self.system, busy, roll: entry.roll };
-        let done = apply::install(&target, entry.kind).and_then(|done| match &done {
+        let why = self.missing.why(entry.kind);
+        let patient = patient && why.is_none();
+        let done = match why {
+            Some(why) => Err(Failure::new(why)),
+            None => apply::install(&target, entry.kind),
+        };
+        let done = done.and_then(|done| match &done {
             Some((_, Heal::Reboot(machine))) => self.start(machine).map(|()| done),
             _ => Ok(done),
         });
@@ -174,6 +185,8 @@ impl<'a> Nemesis<'a> {
             Heal::Start(machines, powered) => {
                 for machine in machines {
                     if *powered && let Some(disks) = site.disks {
+                        // Whoever has outlived his disk.
+                        site.network.machine(machine)?.kill()?;
                         disks.power_on(machine)?;
                     }
                     self.start(machine)?;
@@ -188,6 +201,13 @@ impl<'a> Nemesis<'a> {
             Heal::Thaw(machine) => {
                 if let Some(disks) = site.disks {
                     disks.thaw(machine)?;
+                }
+            }
+            Heal::Errors(errors) => {
+                let failed = errors.heal()?;
+                self.start_ended(&fault.machines)?;
+                if failed == 0 {
+                    return Ok(Some("no call met it".to_owned()));
                 }
             }
             Heal::Clock(machine) => clock::set(site.lab, machine, clock::RIGHT)?,

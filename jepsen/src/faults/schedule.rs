@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::features::Feature;
 use crate::net::random::Random;
 use crate::{Result, bail};
 
@@ -45,6 +46,10 @@ pub enum Kind {
     PowerMonitors,
     FullDisk,
     HungDisk,
+    /// Syncs on a machine fail with EIO, or reads and writes as well, for a while.
+    IoErrors,
+    /// Everything on a machine's disk fails with EIO, and what was not synced is gone.
+    DeadDisk,
     /// The clock of a machine jumps.
     ClockJump,
     /// The clocks of a machine, the monotonic one too, go at half or double speed.
@@ -86,7 +91,7 @@ pub const SMOKE: [Kind; 9] = [
 ];
 
 /// Everything.
-pub const ALL: [Kind; 25] = [
+pub const ALL: [Kind; 27] = [
     KillLeader,
     KillMonitor,
     KillPrimary,
@@ -109,6 +114,8 @@ pub const ALL: [Kind; 25] = [
     PowerMonitors,
     FullDisk,
     HungDisk,
+    IoErrors,
+    DeadDisk,
     ClockJump,
     ClockRate,
     Switchover,
@@ -119,12 +126,14 @@ impl Kind {
         serde_json::to_value(self).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
     }
 
-    pub fn needs_disks(self) -> bool {
-        matches!(self, PowerPrimary | PowerMonitors | FullDisk | HungDisk)
-    }
-
-    pub fn needs_clocks(self) -> bool {
-        matches!(self, ClockJump | ClockRate)
+    /// What the machine must be able to, beyond networks and processes.
+    pub fn needs(self) -> Option<Feature> {
+        match self {
+            PowerPrimary | PowerMonitors | FullDisk | HungDisk | DeadDisk => Some(Feature::Disks),
+            ClockJump | ClockRate => Some(Feature::Clocks),
+            IoErrors => Some(Feature::Calls),
+            _ => None,
+        }
     }
 }
 

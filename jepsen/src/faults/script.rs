@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
+use super::io::{Calls, Errors};
 use super::{Active, Entry, Heal, Kind, Nemesis, PATIENCE, apply};
 use crate::check::recovery::Installed;
 use crate::process::{kill_at_once, signal_all};
@@ -103,6 +104,23 @@ impl<'a> Nemesis<'a> {
     pub fn freeze(&mut self, machine: &str) -> Result<()> {
         self.system.site().disks.context("machines have no disks of their own")?.freeze(machine)?;
         self.put(Kind::HungDisk, vec![machine.to_owned()], machine.to_owned(), Heal::Thaw(machine.to_owned()));
+        Ok(())
+    }
+
+    /// These calls of everything on this machine fail.
+    pub fn fail_io(&mut self, machine: &str, calls: Calls) -> Result<()> {
+        let site = self.system.site();
+        let errors = Errors::install(site.lab, site.network.machine(machine)?, calls)?;
+        let target = format!("{machine} ({calls:?})");
+        self.put(Kind::IoErrors, vec![machine.to_owned()], target, Heal::Errors(errors));
+        Ok(())
+    }
+
+    /// Everything on this machine's disk fails until the heal, which starts the machine anew.
+    pub fn kill_disk(&mut self, machine: &str) -> Result<()> {
+        apply::kill_disk(self.system, machine)?;
+        let machines = vec![machine.to_owned()];
+        self.put(Kind::DeadDisk, machines.clone(), machine.to_owned(), Heal::Start(machines, true));
         Ok(())
     }
 

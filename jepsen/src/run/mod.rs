@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crate::check::recovery::FaultRecord;
 use crate::check::{Report, Verdict};
 use crate::disk::Disks;
+use crate::faults::features::{Feature, Missing};
 use crate::faults::{Entry, Kind, Nemesis, clock};
 use crate::history::Recorder;
 use crate::load::{Bench, Load, monitors, pinned, postgres};
@@ -102,11 +103,12 @@ pub fn run_with(
     let (monitors, servers) = plan.which.machines();
     let machines = [monitors, servers].concat();
     let network = Network::start(lab, &machines, plan.seed)?;
-    let disks = match plan.wanted.iter().any(|kind| kind.needs_disks()) {
+    let missing = Missing::probe(&plan.wanted);
+    let disks = match missing.wants(&plan.wanted, Feature::Disks) {
         true => Some(Disks::start(lab, &machines)?),
         false => None,
     };
-    if plan.wanted.iter().any(|kind| kind.needs_clocks()) {
+    if missing.wants(&plan.wanted, Feature::Clocks) {
         for machine in &machines {
             clock::enable(lab, machine, plan.wanted.contains(&Kind::ClockJump))?;
         }
@@ -115,7 +117,7 @@ pub fn run_with(
     let site = Site { lab, network: &network, disks: disks.as_ref() };
     let system = plan.which.start(site, plan.tempo)?;
     eprintln!("{} is up after {:.1} s", plan.which.name(), begun.elapsed().as_secs_f64());
-    let outcome = drive(system.as_ref(), plan, out, script);
+    let outcome = drive(system.as_ref(), plan, missing, out, script);
     keep_logs(lab, out);
     // Nothing must hold a file when the disks go.
     for machine in network.machines() {
@@ -146,6 +148,7 @@ fn keep_logs(lab: &Lab, out: &Path) {
 fn drive(
     system: &dyn System,
     plan: &Plan,
+    missing: Missing,
     out: &Path,
     script: impl FnOnce(&mut Nemesis, &Bench) -> Result<()>,
 ) -> Result<Outcome> {
@@ -158,7 +161,7 @@ fn drive(
     let mut load = Load::start(bench.clone())?;
     let registers = start_clients(&mut load, system, plan)?;
     let begun = recorder.now();
-    let mut nemesis = Nemesis::new(system, bench.clone());
+    let mut nemesis = Nemesis::new(system, bench.clone(), missing);
     let go_on = || !INTERRUPTED.load(Ordering::Relaxed);
     let scripted = nemesis.run(&plan.schedule, go_on).and_then(|()| script(&mut nemesis, &bench));
     let healed = nemesis.heal_all();

@@ -7,6 +7,7 @@ mod traps;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::faults::features::Missing;
 use crate::faults::{Kind, Nemesis};
 use crate::load::Bench;
 use crate::net::Network;
@@ -59,6 +60,12 @@ pub fn named(names: &[String]) -> Result<Vec<Script>> {
 }
 
 impl Script {
+    /// Why this script cannot run here, if so.
+    pub fn missing(&self) -> Option<String> {
+        let missing = Missing::probe(self.kinds);
+        self.kinds.iter().find_map(|kind| missing.why(*kind).map(str::to_owned))
+    }
+
     /// Runs it against our monitors and nodes; everything about it goes to `out`.
     pub fn run(&self, lab: &Lab, out: &Path, ignore_notices: bool) -> Result<Outcome> {
         let plan = Plan {

@@ -4,6 +4,7 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use super::{Cast, Script, seconds, story};
+use crate::faults::io::Calls;
 use crate::faults::{Kind, Nemesis, clock};
 use crate::load::Bench;
 use crate::system::goals;
@@ -18,6 +19,8 @@ pub const ALL: &[Script] = &[
     story("paused-guardian", "the primary's guardian hangs for 8 s, then is cut off with it", &[Kind::PauseGuardian], paused_guardian),
     story("clocks", "the primary's clocks at half and double speed while it is cut off", &[Kind::ClockRate], clocks),
     story("frozen-disk", "the primary's disk hangs, then the leading monitor's", &[Kind::HungDisk], frozen_disk),
+    story("io-errors", "syncs of the primary fail, then all its I/O; the same of the leading monitor", &[Kind::IoErrors], io_errors),
+    story("dead-disk", "the primary's disk dies under it, then the leading monitor's", &[Kind::DeadDisk], dead_disk),
     story("new-monitor", "a monitor loses its disk and comes back empty, one after the other, under load", &[Kind::KillServer], new_monitor),
 ];
 
@@ -142,6 +145,26 @@ fn frozen_disk(nemesis: &mut Nemesis, _: &Bench) -> Result<()> {
         let cast = Cast::of(nemesis)?;
         let machine = if of_leader { &cast.leader } else { &cast.primary };
         nemesis.freeze(machine)?;
+        nemesis.sleep(seconds(8))?;
+        nemesis.heal_all()?;
+    }
+    Ok(())
+}
+
+fn io_errors(nemesis: &mut Nemesis, _: &Bench) -> Result<()> {
+    for (of_leader, calls) in [(false, Calls::Syncs), (true, Calls::Syncs), (false, Calls::All), (true, Calls::All)] {
+        let cast = Cast::of(nemesis)?;
+        nemesis.fail_io(if of_leader { &cast.leader } else { &cast.primary }, calls)?;
+        nemesis.sleep(seconds(8))?;
+        nemesis.heal_all()?;
+    }
+    Ok(())
+}
+
+fn dead_disk(nemesis: &mut Nemesis, _: &Bench) -> Result<()> {
+    for of_leader in [false, true] {
+        let cast = Cast::of(nemesis)?;
+        nemesis.kill_disk(if of_leader { &cast.leader } else { &cast.primary })?;
         nemesis.sleep(seconds(8))?;
         nemesis.heal_all()?;
     }
