@@ -90,8 +90,11 @@ fn newer_columns_show_for_newer_sessions() {
         assert_eq!(width(&session, "select * from pgautofailover.event"), 16);
         assert_eq!(width(&session, "select *, rule_pos, rule_section from pgautofailover.event"), 18);
         assert_eq!(width(&session, "select * from pgautofailover.last_events(3)"), 16);
+        assert_eq!(width(&session, "select * from pgautofailover.current_state('default')"), 14);
+        assert_eq!(width(&session, "select nodename, noderegion from pgautofailover.current_state('default')"), 2);
         session.extension_version = "2.3".into();
         assert_eq!(width(&session, "select * from pgautofailover.event"), 18);
+        assert_eq!(width(&session, "select * from pgautofailover.current_state('default')"), 15);
         let version = "select installed_version from pg_available_extensions where name = 'pgautofailover'";
         assert_eq!(one(run(&engine, &view, &session, version, &[]).expect("query")), "2.3");
     }

@@ -62,6 +62,7 @@ pub enum Command {
     Review { formation: String, group: GroupId },
     /// Raises the version of the replicated formats once every replica understands it.
     SetClusterVersion { version: u16 },
+    SetNodeRegion { formation: String, name: String, region: String },
 }
 
 /// What the leader saw of a node beside its reports.

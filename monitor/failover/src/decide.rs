@@ -26,6 +26,7 @@ pub fn decide(state: &State, observations: &Observations, call: &Call, now: Now)
         Command::SetNodeReplicationQuorum { formation, name, quorum } => {
             node::replication_quorum(ground, formation, name, *quorum)
         }
+        Command::SetNodeRegion { formation, name, region } => node::region(ground, formation, name, region),
         Command::UpdateNodeMetadata { id, name, host, port } => {
             node::metadata(ground, *id, name.as_deref(), host.as_deref(), *port)
         }

@@ -208,6 +208,11 @@ impl Story {
                 name: words[1].into(),
                 priority: words[2].parse().unwrap(),
             }),
+            "region" => self.call(Command::SetNodeRegion {
+                formation,
+                name: words[1].into(),
+                region: words.get(2).copied().unwrap_or_default().into(),
+            }),
             "quorum" => self.call(Command::SetNodeReplicationQuorum {
                 formation,
                 name: words[1].into(),

@@ -23,6 +23,11 @@ pub struct OutColumn {
     pub ty: PgType,
 }
 
+/// A column that functions have from release 2.3 on: an older session sees it only when it names it.
+pub fn is_newer(column: &str) -> bool {
+    ["rule_pos", "rule_section", "noderegion", "node_region"].contains(&column)
+}
+
 /// What a call results in.
 pub enum Returns {
     /// `void`, or one unnamed value; as a column it bears the function's name.

@@ -94,6 +94,16 @@ async fn operator_statements() {
     let answer = c.params("SELECT pgautofailover.set_node_candidate_priority($1, $2, $3)", &[25, 25, 23], &["default", "node2", "60"]).await;
     assert_eq!((answer.names(), answer.oids(), answer.row()), (vec!["set_node_candidate_priority"], vec![16], vec!["t"]));
 
+    let set_region = "SELECT pgautofailover.set_node_region($1, $2, $3)";
+    let answer = c.params(set_region, &[25, 25, 25], &["default", "node2", "north"]).await;
+    assert_eq!((answer.oids(), answer.row()), (vec![16], vec!["t"]));
+    assert_eq!(c.params(set_region, &[25, 25, 25], &["default", "node2", " "]).await.sqlstate(), "22023");
+    assert_eq!(c.params(set_region, &[25, 25, 25], &["default", "node9", "north"]).await.sqlstate(), "42704");
+    let answer = c.params("SELECT region FROM pgautofailover.node WHERE nodename = 'node2'", &[], &[]).await;
+    assert_eq!(answer.row(), ["north"]);
+    let answer = c.params("SELECT * FROM pgautofailover.current_state($1)", &[25], &["default"]).await;
+    assert_eq!(answer.names().last(), Some(&"nodecluster"));
+
     let answer = c.params("SELECT pgautofailover.set_formation_number_sync_standbys($1, $2)", &[25, 23], &["default", "5"]).await;
     // Its primary has not settled yet.
     assert_eq!(answer.sqlstate(), "55000");

@@ -122,6 +122,23 @@ pub(crate) fn replication_quorum(
     Ok(view.finish(Reply::Bool(true)))
 }
 
+/// `set_node_region`: a label that no rule looks at.
+pub(crate) fn region(ground: &Ground, formation: &str, name: &str, region: &str) -> Result<Decision, Rejection> {
+    let node = ground.by_name(formation, name)?;
+    if region.trim().is_empty() {
+        return Err(reject(reject::INVALID_PARAMETER, String::from("a region needs a name"))
+            .hint("The region of a node that nobody gave one is \"default\"."));
+    }
+    let mut view = ground.view_of(node);
+    if node.region != region {
+        if let Some(member) = view.change(node.id) {
+            member.row.region = String::from(region);
+        }
+        view.event(node.id, &alloc::format!("Updating region to \"{region}\" for {}", node_text(node)), None);
+    }
+    Ok(view.finish(Reply::Bool(true)))
+}
+
 /// Names are unique per formation, addresses in the whole registry.
 pub(crate) fn check_unique(ground: &Ground, view: &View, id: NodeId) -> Result<(), Rejection> {
     let Some(row) = view.member(id).map(|member| &member.row) else { return Ok(()) };

@@ -102,6 +102,21 @@ pub(super) fn entries() -> Vec<Function> {
         },
         Function {
             schema: SCHEMA,
+            name: "set_node_region",
+            args: const { &[
+                arg("formation_id", PgType::Text),
+                arg("node_name", PgType::Text),
+                arg("region", PgType::Text),
+            ] },
+            returns: Returns::Scalar(PgType::Bool),
+            strict: true,
+            doc: "Sets the label that says where a node is. Elections do not look at it.",
+            handler: Handler::Write(|a| {
+                Ok(Command::SetNodeRegion { formation: text(a, 0)?, name: text(a, 1)?, region: text(a, 2)? })
+            }),
+        },
+        Function {
+            schema: SCHEMA,
             name: crate::sql::test_mode::SET_NODE_HEALTH,
             args: const {
                 &[

@@ -31,6 +31,7 @@ const STATE: &[OutColumn] = &[
     out("reported_lsn", PgType::PgLsn),
     out("health", PgType::Int4),
     out("nodecluster", PgType::Text),
+    out("noderegion", PgType::Text),
 ];
 
 const EVENT: &[OutColumn] = &[
@@ -134,6 +135,7 @@ fn current_state(v: &ReadView, a: &[Datum]) -> Rows {
             Datum::Lsn(n.lsn),
             Datum::Int(n.health.as_i32().into()),
             Datum::Text(n.cluster),
+            Datum::Text(n.region),
         ]
     };
     Ok(nodes.into_iter().map(row).collect())
@@ -274,14 +276,14 @@ pub(super) fn entries() -> Vec<Function> {
             "current_state",
             const { &[FORMATION_ARG] },
             Returns::SetOf(STATE),
-            "The state of every node of a formation.",
+            "The state of every node of a formation. `*` has `noderegion` for sessions of release 2.3 only.",
             current_state,
         ),
         entry(
             "current_state",
             const { &[arg("formation_id", PgType::Text), arg("group_id", PgType::Int4)] },
             Returns::SetOf(STATE),
-            "The state of every node of a group.",
+            "The state of every node of a group. `*` has `noderegion` for sessions of release 2.3 only.",
             current_state,
         ),
         entry(

@@ -15,7 +15,7 @@ use sqlparser::ast::Spanned;
 use sqlparser::tokenizer::Location;
 
 use crate::sql::error::SqlError;
-use crate::sql::function::{Function, Handler, Returns};
+use crate::sql::function::{Function, Handler, Returns, is_newer};
 use crate::sql::functions;
 use crate::sql::types::{Column, PgType};
 use crate::sql::values;
@@ -202,6 +202,10 @@ fn simple(query: &Query, types: &mut ParamTypes<'_>) -> Result<Option<Plan>, Sql
                         return Ok(None);
                     }
                     let mut columns = functions::columns(call.function);
+                    // Which of them `*` stands for is the session's matter.
+                    if columns.iter().any(|column| is_newer(&column.name)) && !writes(call.function) {
+                        return Ok(None);
+                    }
                     if let (Some(alias), Returns::Scalar(_)) = (alias, &call.function.returns)
                         && let Some(column) = columns.first_mut()
                     {

@@ -7,7 +7,7 @@ use super::{Literal, Sx, Translator, fold, literal_sql};
 use crate::sql::engine::ty::Ty;
 use crate::sql::engine::value::input;
 use crate::sql::error::SqlError;
-use crate::sql::function::{Function, Handler, Returns};
+use crate::sql::function::{Function, Handler, Returns, is_newer};
 
 impl Translator<'_> {
     fn candidates(&self, schema: Option<&str>, name: &str) -> Vec<(usize, &'static Function)> {
@@ -90,7 +90,7 @@ impl Translator<'_> {
         let columns = match &function.returns {
             Returns::Scalar(ty) => vec![(alias.unwrap_or(name).to_string(), Ty::from_wire(*ty), false)],
             Returns::Record(out) | Returns::SetOf(out) => {
-                let hidden = |c: &str| !self.env.newer && NEWER.contains(&c);
+                let hidden = |c: &str| !self.env.newer && is_newer(c);
                 out.iter().map(|c| (c.name.to_string(), Ty::from_wire(c.ty), hidden(c.name))).collect()
             }
         };
@@ -119,9 +119,6 @@ impl Translator<'_> {
         }))
     }
 }
-
-/// Columns that functions have from release 2.3 on.
-const NEWER: &[&str] = &["rule_pos", "rule_section", "noderegion", "node_region"];
 
 /// How well a call fits a function, and which value goes to which argument.
 fn fit(function: &Function, values: &[Sx], names: &[Option<String>]) -> Option<(u32, Vec<Option<usize>>)> {
