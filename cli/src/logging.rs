@@ -18,6 +18,7 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 use monitor_client::MOVED;
 
+use crate::args::declared::NodeVerb;
 use crate::args::{Cli, Verb};
 use crate::program;
 use crate::progress::{self, Log};
@@ -67,6 +68,7 @@ pub fn start(cli: &Cli) {
     let service = match &cli.verb {
         Verb::Run(_) => true,
         Verb::Create(verb) => verb.runs(),
+        Verb::Node(NodeVerb::Run(_)) => true,
         _ => false,
     };
     // A keeper moves from monitor to monitor all the time, and tells in words of its own; and so does

@@ -101,6 +101,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Verb::Simulate(args) => verbs::simulate::run(&args),
         Verb::Demo(args) => verbs::demo::run(&args),
         Verb::Watch(args) => verbs::watch::run(&args),
+        Verb::Node(verb) => verbs::declared::run(verb),
         Verb::Inspect(verb) => verbs::inspect::run(verb),
         Verb::Help(args) => verbs::help::run(&args),
         Verb::Run(args) if verbs::node::is_node(&args.data) => verbs::node::run(&args),

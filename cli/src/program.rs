@@ -36,6 +36,15 @@ pub fn renamed(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// Columns of the terminal that stdout is; `None`: it is none, or nobody knows.
+pub fn stdout_width() -> Option<usize> {
+    if !std::io::stdout().is_terminal() {
+        return None;
+    }
+    let (columns, _) = ratatui::crossterm::terminal::size().ok()?;
+    (columns > 0).then_some(usize::from(columns))
+}
+
 /// Colour is for people, on a terminal, and only where they did not decline (https://no-color.org).
 pub fn colours_stderr() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && std::io::stderr().is_terminal()

@@ -7,6 +7,7 @@ use std::time::Duration;
 use failover::NodeState;
 use jiff::Zoned;
 use monitor_client::{Heard, MonitorClient, NodeRow, StateNotification, StateStream};
+use serde_json::{Value, json};
 use tokio::time::Instant;
 use tracing::info;
 
@@ -36,6 +37,20 @@ pub enum Print {
     Table,
     /// As log lines: the result is something else.
     Log,
+    /// As one document on stdout, once what was waited for is reached.
+    Json,
+}
+
+impl Print {
+    /// Of commands whose result the changes are.
+    pub fn result(json: bool) -> Print {
+        if json { Print::Json } else { Print::Table }
+    }
+}
+
+/// What `--json` prints of a command that changes something.
+pub fn outcome(formation: &str, group: Option<i32>, done: bool, changes: &[Value]) -> Value {
+    json!({"formation": formation, "group": group, "done": done, "changes": changes})
 }
 
 /// Waits on one group. Made before the call, so that no change after it goes unseen.
@@ -85,7 +100,13 @@ impl<'a> Waiter<'a> {
             // A monitor that goes away under way is not the end: the other ones know.
             match self.client.current_state(&self.formation, self.group).await {
                 Ok(nodes) => match wanted(&nodes) {
-                    Wanted::Done => return self.drain().await,
+                    Wanted::Done => {
+                        self.drain().await?;
+                        return match self.printer.print {
+                            Print::Json => output::json(&outcome(&self.formation, self.group, true, &self.printer.changes)),
+                            Print::Table | Print::Log => Ok(()),
+                        };
+                    }
                     Wanted::Missing(text) => last = text,
                 },
                 // At the deadline, what was known last tells more than who did not answer.
@@ -158,6 +179,8 @@ struct Printer {
     groups: bool,
     /// What was printed last about each node: a report of it is no change.
     told: BTreeMap<i64, (NodeState, NodeState)>,
+    /// For the document at the end.
+    changes: Vec<Value>,
 }
 
 impl Printer {
@@ -167,31 +190,47 @@ impl Printer {
             Column::right("Time", 8),
             Column::right("Name", 0),
             Column::right("Node", 5),
-            Column::right("Host:Port", 0),
+            Column::right("Host:Port", 0).expendable(1),
             Column::right("Current State", 19),
             Column::right("Assigned State", 19),
         ];
+        // The longest name of a state: which ones will come is not known.
+        let longest = NodeState::PrepareMaintenance.name().to_string();
         let groups = nodes.iter().any(|node| node.group != nodes[0].group);
         let rows: Vec<Vec<String>> = nodes
             .iter()
             .map(|node| {
                 let number = state::number(nodes, node);
-                vec![String::new(), node.name.clone(), number, format!("{}:{}", node.host, node.port)]
+                let address = format!("{}:{}", node.host, node.port);
+                vec!["00:00:00".to_string(), node.name.clone(), number, address, longest.clone(), longest.clone()]
             })
             .collect();
-        Printer { print, layout: Layout::new(&columns, &rows), groups, told: BTreeMap::new() }
+        Printer { print, layout: Layout::new(&columns, &rows), groups, told: BTreeMap::new(), changes: Vec::new() }
     }
 
     fn header(&self) -> Result<(), CliError> {
         match self.print {
             Print::Table => output::line(&self.layout.header()),
-            Print::Log => Ok(()),
+            Print::Log | Print::Json => Ok(()),
         }
     }
 
     fn change(&mut self, change: &StateNotification) -> Result<(), CliError> {
         let states = (change.reported, change.goal);
         if self.told.insert(change.node, states) == Some(states) {
+            return Ok(());
+        }
+        if self.print == Print::Json {
+            self.changes.push(json!({
+                "time": Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string(),
+                "nodename": change.name,
+                "node_id": change.node,
+                "group_id": change.group,
+                "nodehost": change.host,
+                "nodeport": change.port,
+                "current_group_state": change.reported.name(),
+                "assigned_group_state": change.goal.name(),
+            }));
             return Ok(());
         }
         if self.print == Print::Log {

@@ -29,6 +29,9 @@ const READS: &[&str] = &[
     "show monitors --json", "show timeline", "get node candidate-priority --name node2",
     "get node replication-quorum --name node2 --json", "get formation number-sync-standbys", "get formation settings",
     "explain", "explain --json", "explain --event 1", "simulate --kill node2", "simulate --kill m1 --json",
+    "show timeline --json", "show standby-names --json", "show uri --formation monitor --json", "get node region --name node2",
+    "get node region --name node2 --json", "explain --name node1 --all", "explain --event 1 --json",
+    "simulate --kill node1,m2 --json", "inspect monitor get primary --json", "inspect demo uri --json",
     "inspect monitor get primary", "inspect monitor get candidate-count", "inspect monitor version", "inspect demo uri",
 ];
 
@@ -36,6 +39,8 @@ const READS: &[&str] = &[
 const WRITES: &[&str] = &[
     "set node candidate-priority 50 --name node3 --no-wait", "set node replication-quorum true --name node3 --no-wait",
     "set formation number-sync-standbys 1 --no-wait", "enable secondary", "perform promotion --name node1 --no-wait",
+    "set node region south --name node3", "set node region default --name node3 --json",
+    "perform promotion --name node1 --json",
 ];
 
 /// With an exit code each: refused, whatever the condition of the monitors.
@@ -51,6 +56,11 @@ const WRONG: &[(i32, &str)] = &[
     (6, "perform promotion --name node1 --formation nope"),
     (6, "get node candidate-priority --name node1 --formation nope"),
     (6, "set node candidate-priority 50 --name node1 --formation nope"),
+    (6, "get node region --name node1 --formation nope"),
+    (6, "set node region north --name nope"),
+    (1, "set node region"),
+    (1, "perform switchover --drain soon"),
+    (3, "perform switchover --drain 1 --formation nope"),
     (6, "set formation number-sync-standbys 0 --formation nope"),
     (6, "enable maintenance --name node1 --formation nope"),
     (1, "enable maintenance --name node1"),

@@ -26,7 +26,14 @@ pub fn passwords() -> io::Result<()> {
 /// Asterisks for the passwords of URIs and of `password=`. `true` when there was one.
 fn mask(arguments: &mut [u8]) -> bool {
     let mut found = false;
+    let mut secret = false;
     for argument in arguments.split_mut(|byte| *byte == 0) {
+        // As in `--replication-password XYZ`.
+        if std::mem::replace(&mut secret, argument.starts_with(b"--") && argument.ends_with(b"-password")) {
+            found |= !argument.is_empty();
+            argument.fill(b'*');
+            continue;
+        }
         let text = String::from_utf8_lossy(argument).into_owned();
         // Replacement characters would shift what follows.
         if text.len() != argument.len() {
@@ -73,6 +80,8 @@ mod tests {
             ("postgres://a:5432/db?password=xyz&sslmode=require", "postgres://a:5432/db?password=***&sslmode=require"),
             ("--monitor=host=a password=xyz user=u", "--monitor=host=a password=*** user=u"),
             ("--pgdata\0/data", "--pgdata\0/data"),
+            ("--replication-password\0xyz\0--run", "--replication-password\0***\0--run"),
+            ("--autoctl-node-password=xyz\0--run", "--autoctl-node-password=***\0--run"),
         ] {
             assert_eq!(masked(text), expected);
         }

@@ -51,6 +51,8 @@ pub struct DropNode {
     pub force: bool,
     #[command(flatten)]
     pub wait: WaitArgs,
+    #[command(flatten)]
+    pub json: JsonArgs,
     /// Remove the data directory, too; only for the node of --pgdata
     #[arg(short, long)]
     pub destroy: bool,
@@ -94,6 +96,8 @@ pub struct Maintenance {
     pub allow_failover: bool,
     #[command(flatten)]
     pub wait: WaitArgs,
+    #[command(flatten)]
+    pub json: JsonArgs,
 }
 
 #[derive(Args)]
@@ -145,6 +149,8 @@ pub enum GetNode {
     ReplicationQuorum(GetNodeArgs),
     /// Preference in elections, 0 (never) to 100
     CandidatePriority(GetNodeArgs),
+    /// Where the node is: a label, which no election looks at
+    Region(GetNodeArgs),
 }
 
 #[derive(Args)]
@@ -181,6 +187,8 @@ pub enum SetNode {
     ReplicationQuorum(SetQuorum),
     /// Preference in elections, 0 (never) to 100
     CandidatePriority(SetPriority),
+    /// Where the node is: a label, which no election looks at
+    Region(SetRegion),
 }
 
 #[derive(Args)]
@@ -226,6 +234,17 @@ pub struct SetQuorum {
     pub value: bool,
 }
 
+#[derive(Args)]
+pub struct SetRegion {
+    #[command(flatten)]
+    pub node: NodeArgs,
+    #[command(flatten)]
+    pub json: JsonArgs,
+    /// Name of the region, such as that of a data centre
+    #[arg(value_name = "REGION")]
+    pub value: String,
+}
+
 #[derive(Subcommand)]
 pub enum SetFormation {
     /// Standbys that must confirm every commit
@@ -262,6 +281,8 @@ pub struct Failover {
     #[command(flatten)]
     pub wait: WaitArgs,
     #[command(flatten)]
+    pub json: JsonArgs,
+    #[command(flatten)]
     pub sessions: Sessions,
     /// Promote although writes that clients were told are safe may be lost
     #[arg(long)]
@@ -277,6 +298,8 @@ pub struct Promotion {
     pub group: Option<i32>,
     #[command(flatten)]
     pub wait: WaitArgs,
+    #[command(flatten)]
+    pub json: JsonArgs,
     #[command(flatten)]
     pub sessions: Sessions,
 }

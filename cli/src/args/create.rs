@@ -76,6 +76,9 @@ pub struct CreateMonitor {
     pub pgctl: Option<PathBuf>,
     #[arg(short = 'S', long, hide = true)]
     pub skip_pg_hba: bool,
+    // For pg_autoctl's sake; in the environment nobody reads it.
+    #[arg(long, value_name = "PASSWORD", hide = true)]
+    pub autoctl_node_password: Option<String>,
     /// Stay in the foreground and run the monitor
     #[arg(short = 'x', long)]
     pub run: bool,
@@ -165,9 +168,18 @@ pub struct CreatePostgres {
     #[arg(short, long, value_name = "BOOLEAN", env = "PG_AUTOCTL_REPLICATION_QUORUM", default_value = "true",
           value_parser = BoolishValueParser::new(), action = ArgAction::Set)]
     pub replication_quorum: bool,
+    /// Where the node is: a label, which no election looks at [default: default]
+    #[arg(long)]
+    pub region: Option<String>,
     /// At most so much per second when the primary is copied
     #[arg(short = 'R', long, value_name = "RATE", default_value = "100M")]
     pub maximum_backup_rate: String,
+    // For pg_autoctl's sake; in the environment nobody reads it.
+    #[arg(long, value_name = "PASSWORD", hide = true)]
+    pub replication_password: Option<String>,
+    // That of the monitors' probes, which do not log in here.
+    #[arg(long, value_name = "PASSWORD", hide = true)]
+    pub monitor_password: Option<String>,
     #[command(flatten)]
     pub ssl: SslArgs,
     /// Stay in the foreground and run the node

@@ -77,6 +77,9 @@ pub enum InspectMonitor {
     ParseNotification {
         /// The payload
         payload: String,
+        // It is JSON anyway.
+        #[command(flatten)]
+        json: JsonArgs,
     },
 }
 
@@ -107,6 +110,8 @@ pub struct Gv {
     /// Which table to draw
     #[arg(long, value_enum, default_value = "keeper")]
     pub table: Machine,
+    #[command(flatten)]
+    pub json: JsonArgs,
 }
 
 #[derive(Args)]
@@ -126,7 +131,7 @@ pub enum Fsm {
     /// A drawing for Graphviz: pgquorum inspect fsm gv | dot -Tsvg
     Gv(Gv),
     /// The failover rules as text
-    Rules,
+    Rules(JsonArgs),
     /// The group's nodes, on a node without monitors
     #[command(subcommand)]
     Nodes(FsmNodes),
@@ -179,19 +184,21 @@ pub enum InspectShow {
     /// The local network of that address
     Cidr(Towards),
     /// The addresses of a host name
-    Lookup {
-        /// Host name
-        host: String,
-    },
+    Lookup(Named),
     /// The name of this machine
     Hostname(Towards),
     /// Does a host name resolve to an address, and the address back to the name?
-    Reverse {
-        /// Host name
-        host: String,
-    },
+    Reverse(Named),
     /// As `version --json`
-    Version,
+    Version(JsonArgs),
+}
+
+#[derive(Args)]
+pub struct Named {
+    /// Host name
+    pub host: String,
+    #[command(flatten)]
+    pub json: JsonArgs,
 }
 
 #[derive(Args)]
@@ -199,6 +206,8 @@ pub struct Towards {
     /// Monitors [default: PG_AUTOCTL_MONITOR, or an address in the Internet; nothing is sent]
     #[arg(value_name = "URI")]
     pub monitor: Option<String>,
+    #[command(flatten)]
+    pub json: JsonArgs,
 }
 
 #[derive(Args)]
@@ -278,8 +287,8 @@ pub enum Service {
         #[command(flatten)]
         data: DataDir,
         // A number is JSON.
-        #[arg(short = 'J', long, hide = true)]
-        json: bool,
+        #[command(flatten)]
+        json: JsonArgs,
     },
     /// Services restart with the node
     #[command(hide = true, disable_help_flag = true)]

@@ -3,6 +3,7 @@
 
 pub mod change;
 pub mod create;
+pub mod declared;
 pub mod inspect;
 pub mod play;
 pub mod service;
@@ -84,6 +85,9 @@ pub enum Verb {
     Reload(service::ReloadArgs),
     /// Tell whether the monitor or the node of a data directory runs
     Status(service::StatusArgs),
+    /// A node or a monitor as a file describes it, for containers
+    #[command(subcommand)]
+    Node(declared::NodeVerb),
     /// Look below: state machine, setup, network, processes
     #[command(subcommand)]
     Inspect(Inspect),

@@ -23,7 +23,7 @@ pub enum Show {
     /// Files of a PostgreSQL node of this machine
     File(ShowFile),
     /// A systemd unit for the monitor or the node of a data directory
-    Systemd(DataDir),
+    Systemd(ShowSystemd),
 }
 
 #[derive(Args, Clone)]
@@ -44,7 +44,7 @@ pub struct ShowState {
     #[arg(long, conflicts_with = "watch")]
     pub local: bool,
     /// Keep the screen up to date, as `watch` does
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long)]
     pub watch: bool,
 }
 
@@ -66,7 +66,7 @@ pub struct ShowEvents {
     #[arg(short = 'n', long, default_value_t = 10)]
     pub count: u32,
     /// Keep the screen up to date, as `watch` does
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long)]
     pub watch: bool,
 }
 
@@ -95,6 +95,17 @@ pub struct Watch {
     pub monitor: MonitorArgs,
     #[command(flatten)]
     pub group: GroupArgs,
+    /// No screen: a line of JSON for each change, until it is interrupted
+    #[arg(short = 'J', long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct ShowSystemd {
+    #[command(flatten)]
+    pub data: DataDir,
+    #[command(flatten)]
+    pub json: JsonArgs,
 }
 
 #[derive(Args)]

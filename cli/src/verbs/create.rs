@@ -146,7 +146,8 @@ fn configuration(args: &CreateMonitor) -> Result<Config, CliError> {
     }
     config.auth = auth;
     if auth == Auth::ScramSha256 {
-        config.password = std::env::var("PG_AUTOCTL_NODE_PASSWORD").ok().filter(|password| !password.is_empty());
+        let given = args.autoctl_node_password.clone().or_else(|| std::env::var("PG_AUTOCTL_NODE_PASSWORD").ok());
+        config.password = given.filter(|password| !password.is_empty());
     }
     config.test_mode = args.test_mode;
     config.client_tls = client_tls(&args.ssl, &config.pgdata)?;

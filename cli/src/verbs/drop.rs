@@ -5,8 +5,9 @@ use tracing::info;
 use crate::args::change::{DropFormation, DropNode, DropVerb};
 use crate::exit::{CliError, Status};
 use crate::locate::{self, Operator};
+use crate::output;
 use crate::verbs::{block_on, drop_monitor, print_notices};
-use crate::wait::{Print, Waiter, Wanted, describe};
+use crate::wait::{Print, Waiter, Wanted, describe, outcome};
 
 pub fn run(verb: DropVerb) -> Result<(), CliError> {
     match verb {
@@ -37,11 +38,18 @@ fn node(args: &DropNode) -> Result<(), CliError> {
         };
         // Without its keeper's word nothing can be waited for.
         let waiter = match args.wait.seconds().filter(|_| !args.force) {
-            Some(wait) => Some(Waiter::listen(client, formation, Some(node.group), wait, Print::Table).await?),
+            Some(wait) => {
+                let print = Print::result(args.json.json);
+                Some(Waiter::listen(client, formation, Some(node.group), wait, print).await?)
+            }
             None => None,
         };
         client.remove_node(formation, &node.name, args.force).await?;
         print_notices(client);
+        if waiter.is_none() && args.json.json {
+            // Forgotten by force, it is gone already.
+            output::json(&outcome(formation, Some(node.group), args.force, &[]))?;
+        }
         if let Some(waiter) = waiter {
             let gone = |nodes: &[monitor_client::NodeRow]| match nodes.iter().any(|other| other.id == node.id) {
                 false => Wanted::Done,

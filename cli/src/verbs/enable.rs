@@ -7,8 +7,9 @@ use tracing::info;
 use crate::args::change::{Maintenance, SecondaryArgs, Toggle};
 use crate::exit::{CliError, Status};
 use crate::locate::Operator;
+use crate::output;
 use crate::verbs::{block_on, find_node, local, print_notices};
-use crate::wait::{Print, Waiter, Wanted, describe};
+use crate::wait::{Print, Waiter, Wanted, describe, outcome};
 
 pub fn enable(verb: Toggle) -> Result<(), CliError> {
     match verb {
@@ -45,7 +46,10 @@ fn maintenance(args: &Maintenance, on: bool) -> Result<(), CliError> {
             .hint("add --allow-failover"));
         }
         let waiter = match args.wait.seconds() {
-            Some(wait) => Some(Waiter::listen(client, formation, Some(node.group), wait, Print::Table).await?),
+            Some(wait) => {
+                let print = Print::result(args.json.json);
+                Some(Waiter::listen(client, formation, Some(node.group), wait, print).await?)
+            }
             None => None,
         };
         match on {
@@ -56,6 +60,7 @@ fn maintenance(args: &Maintenance, on: bool) -> Result<(), CliError> {
         let goals = if on { &[NodeState::Maintenance] } else { IN_SERVICE };
         match waiter {
             Some(waiter) => waiter.until(|nodes| settled(nodes, &node, goals)).await,
+            None if args.json.json => output::json(&outcome(formation, Some(node.group), false, &[])),
             None => Ok(()),
         }
     })

@@ -163,6 +163,7 @@ pub fn enable_monitor(args: &ToggleMonitor) -> Result<(), CliError> {
                         candidate_priority: 50,
                         replication_quorum: true,
                         cluster: "default".to_string(),
+                        region: None,
                     })
                     .await?;
                 let assignment = &registration.registered.assignment;

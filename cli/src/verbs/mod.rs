@@ -1,6 +1,7 @@
 //! One file per group of commands.
 
 pub mod create;
+pub mod declared;
 pub mod demo;
 pub mod drain;
 pub mod drop;

@@ -18,6 +18,7 @@ use crate::args::service::{RunArgs, StatusArgs, StopArgs};
 use crate::exit::{CliError, Status};
 use crate::locate;
 use crate::output;
+use crate::wait::outcome;
 
 impl From<KeeperError> for CliError {
     fn from(error: KeeperError) -> CliError {
@@ -65,13 +66,16 @@ pub fn create(args: CreatePostgres) -> Result<(), CliError> {
         pg_hba_lan: args.pg_hba_lan,
         candidate_priority: args.candidate_priority,
         replication_quorum: args.replication_quorum,
+        region: args.region,
         maximum_backup_rate: args.maximum_backup_rate,
         ssl,
         ssl_mode: args.ssl.ssl_mode,
         ssl_ca_file: args.ssl.ssl_ca_file,
         ssl_crl_file: args.ssl.ssl_crl_file,
-        // Never an argument: those are for everybody to read.
-        replication_password: env::var("PG_AUTOCTL_REPLICATION_PASSWORD").ok().filter(|p| !p.is_empty()),
+        replication_password: args
+            .replication_password
+            .or_else(|| env::var("PG_AUTOCTL_REPLICATION_PASSWORD").ok())
+            .filter(|password| !password.is_empty()),
         run: args.run,
     };
     Ok(commands::block_on(create::create_postgres(request))?)
@@ -150,5 +154,16 @@ pub fn status(args: &StatusArgs) -> Result<(), CliError> {
 pub fn drop_local(args: &DropNode) -> Result<(), CliError> {
     let pgdata = locate::node_dir(&args.monitor.data)?;
     let wait = Duration::from_secs(args.wait.seconds().unwrap_or(0));
-    Ok(commands::block_on(drop::drop_node(&pgdata, args.destroy, args.force, wait))?)
+    let (formation, group) = match args.json.json {
+        true => {
+            let config = keeper::config::Config::load(&commands::paths(&pgdata)?.config)?;
+            (config.formation, config.group)
+        }
+        false => Default::default(),
+    };
+    commands::block_on(drop::drop_node(&pgdata, args.destroy, args.force, wait))?;
+    match args.json.json {
+        true => output::json(&outcome(&formation, Some(group), !wait.is_zero() || args.force, &[])),
+        false => Ok(()),
+    }
 }

@@ -6,9 +6,10 @@ use tracing::{info, warn};
 use crate::args::change::{Failover, Perform, Promotion};
 use crate::exit::{CliError, Status};
 use crate::locate::Operator;
+use crate::output;
 use crate::verbs::drain::drain;
 use crate::verbs::{block_on, facts, find_node, print_notices};
-use crate::wait::{Print, Waiter, primary_settled};
+use crate::wait::{Print, Waiter, outcome, primary_settled};
 
 pub fn run(verb: Perform) -> Result<(), CliError> {
     match verb {
@@ -27,7 +28,8 @@ fn failover(args: &Failover, what: &str) -> Result<(), CliError> {
             say_what_may_be_lost(&operator, group, what).await?;
         }
         drain(&operator, group, &args.sessions, what).await?;
-        let waiter = announce(client, formation, group, args.wait.seconds()).await?;
+        let print = Print::result(args.json.json);
+        let waiter = announce(client, formation, group, args.wait.seconds(), print).await?;
         if args.allow_data_loss {
             for notice in client.perform_failover_allowing_data_loss(formation, group).await? {
                 warn!("{}: {}", notice.severity, notice.message);
@@ -38,7 +40,7 @@ fn failover(args: &Failover, what: &str) -> Result<(), CliError> {
         }
         match waiter {
             Some(waiter) => waiter.until(|nodes| primary_settled(nodes, None)).await,
-            None => Ok(()),
+            None => not_waited_for(formation, group, print),
         }
     })
 }
@@ -96,14 +98,25 @@ fn promotion(args: &Promotion) -> Result<(), CliError> {
         let (client, formation) = (&operator.client, &operator.formation);
         let node = find_node(client, formation, &operator.node_name(&args.node.name)).await?;
         drain(&operator, node.group, &args.sessions, "promotion").await?;
-        let waiter = announce(client, formation, node.group, args.wait.seconds()).await?;
+        let print = Print::result(args.json.json);
+        let waiter = announce(client, formation, node.group, args.wait.seconds(), print).await?;
         let started = client.perform_promotion(formation, &node.name).await?;
         print_notices(client);
         match waiter {
             Some(waiter) if started => waiter.until(|nodes| primary_settled(nodes, Some(&node.name))).await,
-            _ => Ok(()),
+            // It is the primary already.
+            Some(_) if args.json.json => output::json(&outcome(formation, Some(node.group), true, &[])),
+            Some(_) => Ok(()),
+            None => not_waited_for(formation, node.group, print),
         }
     })
+}
+
+fn not_waited_for(formation: &str, group: i32, print: Print) -> Result<(), CliError> {
+    match print {
+        Print::Json => output::json(&outcome(formation, Some(group), false, &[])),
+        Print::Table | Print::Log => Ok(()),
+    }
 }
 
 /// Listens before the call is made, so that no change is missed.
@@ -112,9 +125,10 @@ async fn announce<'a>(
     formation: &str,
     group: i32,
     wait: Option<u64>,
+    print: Print,
 ) -> Result<Option<Waiter<'a>>, CliError> {
     let Some(wait) = wait else { return Ok(None) };
-    let waiter = Waiter::listen(client, formation, Some(group), wait, Print::Table).await?;
-    info!("waiting up to {wait} s for a primary in formation \"{formation}\", group {group}");
+    let waiter = Waiter::listen(client, formation, Some(group), wait, print).await?;
+    info!("waiting up to {wait} s for a primary of {formation}/{group}");
     Ok(Some(waiter))
 }

@@ -186,6 +186,7 @@ impl FakeNode {
             candidate_priority: 50,
             replication_quorum: true,
             cluster: "default".into(),
+            region: None,
         };
         let registration = client.register_node(&request).await.unwrap();
         let registered = registration.commit(Duration::from_secs(5)).await.unwrap();

@@ -52,6 +52,8 @@ pub struct CreatePostgres {
     pub pg_hba_lan: bool,
     pub candidate_priority: i32,
     pub replication_quorum: bool,
+    /// A label; `None`: the monitor's default.
+    pub region: Option<String>,
     pub maximum_backup_rate: String,
     pub ssl: SslChoice,
     pub ssl_mode: Option<String>,
@@ -81,6 +83,7 @@ impl CreatePostgres {
             pg_hba_lan: false,
             candidate_priority: 50,
             replication_quorum: true,
+            region: None,
             maximum_backup_rate: "100M".to_string(),
             ssl: SslChoice::None,
             ssl_mode: None,
@@ -174,6 +177,7 @@ async fn register(args: &CreatePostgres, paths: &Paths, stage: Option<InitStage>
         candidate_priority: args.candidate_priority,
         replication_quorum: args.replication_quorum,
         cluster: "default".to_string(),
+        region: args.region.clone(),
     };
     if stage == InitStage::Empty {
         replace_reinstalled(&client, &config).await?;
@@ -301,6 +305,7 @@ fn explain(error: CallError, request: &RegistrationRequest) -> KeeperError {
         Some("23P01") => {
             "; the data directory belongs to another cluster than the group's: move it away or name another --pgdata"
         }
+        Some("42883") if request.region.is_some() => "; monitors of this release know no regions: leave out --region",
         Some("23505") => {
             "; a node of this name, or at this host and port, is registered. If that is this machine before it was \
              reinstalled, drop it first: pgquorum drop node --name NAME --force"

@@ -351,6 +351,46 @@ impl MonitorClient {
         .await
     }
 
+    /// `None`: there is no such formation.
+    pub async fn formation(&self, formation: &str) -> Result<Option<FormationRow>, CallError> {
+        let sql = format!(
+            "SELECT kind, dbname, opt_secondary, number_sync_standbys FROM pgautofailover.formation \
+             WHERE formationid = {}",
+            literal(formation)
+        );
+        let row = |row: &Row| {
+            Ok(FormationRow {
+                kind: row.string(0)?,
+                dbname: row.string(1)?,
+                secondary: row.boolean(2)?,
+                number_sync_standbys: row.parse(3)?,
+            })
+        };
+        self.read(&sql).await?.first().map(row).transpose()
+    }
+
+    /// Where a node is; `None`: there is no such node.
+    pub async fn region(&self, formation: &str, name: &str) -> Result<Option<String>, CallError> {
+        let rows = self
+            .read(&format!(
+                "SELECT region FROM pgautofailover.node WHERE formationid = {} AND nodename = {}",
+                literal(formation),
+                literal(name)
+            ))
+            .await?;
+        rows.first().map(|row| row.string(0)).transpose()
+    }
+
+    pub async fn set_region(&self, formation: &str, name: &str, region: &str) -> Result<bool, CallError> {
+        self.write_bool(&format!(
+            "SELECT pgautofailover.set_node_region({}, {}, {})",
+            literal(formation),
+            literal(name),
+            literal(region)
+        ))
+        .await
+    }
+
     pub async fn set_replication_quorum(&self, formation: &str, name: &str, value: bool) -> Result<bool, CallError> {
         self.write_bool(&format!(
             "SELECT pgautofailover.set_node_replication_quorum({}, {}, {value})",

@@ -14,7 +14,8 @@ fn is_unknown(error: &CallError) -> bool {
 }
 
 const EVENT: &str = "SELECT eventid, to_char(eventtime, 'YYYY-MM-DD HH24:MI:SS'), formationid, nodeid, groupid, nodename, \
-     reportedstate, goalstate, reportedtli, reportedlsn, candidatepriority, replicationquorum, description";
+     reportedstate, goalstate, reportedtli, reportedlsn, candidatepriority, replicationquorum, description, \
+     extract(epoch from eventtime)";
 
 impl MonitorClient {
     /// Everything that the rules look at in a group, as JSON (a `failover::Snapshot`). A stock monitor
@@ -56,10 +57,10 @@ impl MonitorClient {
         Ok(Some(PrimaryTransactions { node: row.string(0)?, count: row.parse(1)?, oldest: ms(2)?, reported_ago: ms(3)? }))
     }
 
-    /// An event by its number, after the `before` that precede it. Oldest first.
-    pub async fn events_around(&self, number: i64, before: i64) -> Result<Vec<EventDetail>, CallError> {
-        let (from, where_) = (number.saturating_sub(before), "FROM pgautofailover.event WHERE eventid BETWEEN");
-        self.events(&format!("{where_} {from} AND {number} ORDER BY eventid")).await
+    /// An event by its number, with so many before and behind it. Oldest first.
+    pub async fn events_around(&self, number: i64, before: i64, behind: i64) -> Result<Vec<EventDetail>, CallError> {
+        let (from, to) = (number.saturating_sub(before), number.saturating_add(behind));
+        self.events(&format!("FROM pgautofailover.event WHERE eventid BETWEEN {from} AND {to} ORDER BY eventid")).await
     }
 
     /// The newest events of a formation, oldest first.
@@ -96,7 +97,8 @@ impl MonitorClient {
                     priority: row.parse(10)?,
                     quorum: row.boolean(11)?,
                     description: row.text(12)?.unwrap_or("").to_string(),
-                    rule: row.optional(13)?,
+                    milliseconds: row.optional(13)?.map_or(0, |seconds: f64| (seconds * 1000.0).round() as i64),
+                    rule: row.optional(14)?,
                 })
             })
             .collect()

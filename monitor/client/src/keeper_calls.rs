@@ -55,7 +55,7 @@ impl MonitorClient {
         let patience = self.patience();
         session.query("BEGIN", patience).await?;
         let sql = format!(
-            "SELECT * FROM {schema}.register_node({}, {}, {}, {}, {}, {}, {}, {}, {}::pgautofailover.replication_state, {}, {}, {}, {})",
+            "SELECT * FROM {schema}.register_node({}, {}, {}, {}, {}, {}, {}, {}, {}::pgautofailover.replication_state, {}, {}, {}, {}{})",
             literal(&request.formation),
             literal(&request.host),
             request.port,
@@ -68,7 +68,9 @@ impl MonitorClient {
             literal(&request.kind),
             request.candidate_priority,
             request.replication_quorum,
-            literal(&request.cluster)
+            literal(&request.cluster),
+            // Releases before 2.3 have no argument for it.
+            request.region.as_deref().map(|region| format!(", {}", literal(region))).unwrap_or_default()
         );
         let row = one(session.query(&sql, patience).await?)?;
         let epoch = if schema == "pgquorum" { row.parse(6)? } else { 0 };

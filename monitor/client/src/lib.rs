@@ -26,7 +26,7 @@ pub use connect::{Attempt, ConnectError, ConnectOptions, Connector, Failure};
 pub use error::{CallError, ServerError};
 pub use notification::{Heard, StateNotification, StateStream};
 pub use rows::{
-    Answer, EventDetail, EventRow, FormationUri, GroupNode, GroupState, NodeActiveReport, NodeAssignment, NodeRow,
+    Answer, EventDetail, FormationRow, EventRow, FormationUri, GroupNode, GroupState, NodeActiveReport, NodeAssignment, NodeRow,
     PrimaryTransactions, Registered, Registration, RegistrationRequest, ReplicaRow, Report, SettingRow, Upstream,
 };
 pub use session::{Listened, Session};

@@ -93,6 +93,8 @@ pub struct EventRow {
 pub struct EventDetail {
     pub id: i64,
     pub time: String,
+    /// The same moment in milliseconds since 1970.
+    pub milliseconds: i64,
     pub formation: String,
     pub node: i64,
     pub group: i32,
@@ -240,6 +242,16 @@ pub struct PrimaryTransactions {
     pub reported_ago: Duration,
 }
 
+/// What a formation was created with, or changed to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FormationRow {
+    pub kind: String,
+    pub dbname: String,
+    /// Nodes may have standbys.
+    pub secondary: bool,
+    pub number_sync_standbys: i32,
+}
+
 /// Arguments of `register_node`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegistrationRequest {
@@ -259,6 +271,8 @@ pub struct RegistrationRequest {
     pub candidate_priority: i32,
     pub replication_quorum: bool,
     pub cluster: String,
+    /// Where the node is; `None` leaves it to the monitor, which says "default".
+    pub region: Option<String>,
 }
 
 /// The answer to a registration.

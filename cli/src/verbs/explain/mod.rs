@@ -1,7 +1,7 @@
 //! `pgquorum explain`: why the monitors did, or did not, what they did. The rules are run here, over the
 //! facts of the leading monitor; nothing is changed.
 
-mod event;
+pub mod event;
 mod outlook;
 
 use failover::explain::{Considered, Next, explain, health, next};

@@ -10,7 +10,7 @@ use keeper::commands::{self, show};
 use keeper::config::Config;
 use keeper::source::nodes_json;
 use keeper::transitions;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::args::inspect::{Fsm, FsmNodes, LocalArgs, Machine};
 use crate::exit::{CliError, Status};
@@ -27,11 +27,24 @@ pub fn run(verb: Fsm) -> Result<(), CliError> {
             output::json(&json!({"postgres": setup::look(&config)?, "state": file::state_json(&pgdata)?}))
         }
         Fsm::List(args) => list(&args),
+        Fsm::Gv(args) if args.json.json => output::json(&match args.table {
+            Machine::Keeper => keeper_edges(),
+            Machine::Rules => rules_edges(),
+        }),
         Fsm::Gv(args) => output::line(&match args.table {
             Machine::Keeper => keeper_drawing(),
             Machine::Rules => rules_drawing(),
         }),
-        Fsm::Rules => output::line(render::rules_text().trim_end()),
+        Fsm::Rules(args) if args.json => {
+            let rule = |rule: &failover::rule::Rule| {
+                json!({
+                    "rule": rule.pos, "section": rule.section.name(), "conditions": rule.conditions(),
+                    "assigns": rule.assignments(), "summary": rule.summary,
+                })
+            };
+            output::json(&rules::all().map(rule).collect())
+        }
+        Fsm::Rules(_) => output::line(render::rules_text().trim_end()),
         Fsm::Nodes(FsmNodes::Get(args)) => {
             output::json(&nodes_json(&commands::fsm::nodes(&locate::node_dir(&args.data)?)?))
         }
@@ -95,8 +108,32 @@ fn keeper_drawing() -> String {
     text
 }
 
-/// Which goal the rules give to a node in which state, by the rules' numbers.
+fn keeper_edges() -> Value {
+    let edge = |(from, to): (NodeState, NodeState)| {
+        let steps = transitions::steps(from, to).unwrap_or_default();
+        json!({
+            "from": from.name(), "to": to.name(), "stock": edges::has_edge(Generation::Stock20, from, to),
+            "steps": steps.iter().map(|step| format!("{step:?}")).collect::<Vec<_>>(),
+        })
+    };
+    edges::edges_of(Generation::Pgquorum).map(edge).collect()
+}
+
+fn rules_edges() -> Value {
+    rules_drawn().into_iter().map(|(from, to, pos)| json!({"from": from.name(), "to": to.name(), "rule": pos})).collect()
+}
+
 fn rules_drawing() -> String {
+    let mut text = String::from(HEAD);
+    for (from, to, pos) in rules_drawn() {
+        text.push_str(&format!("    {from} -> {to} [ label = \"{pos}\" ];\n"));
+    }
+    text.push('}');
+    text
+}
+
+/// Which goal the rules give to a node in which state, by the rules' numbers.
+fn rules_drawn() -> BTreeSet<(NodeState, NodeState, u16)> {
     use failover::condition::NodeTest;
     use failover::rule::Who;
     let mut drawn: BTreeSet<(NodeState, NodeState, u16)> = BTreeSet::new();
@@ -116,10 +153,5 @@ fn rules_drawing() -> String {
             }
         }
     }
-    let mut text = String::from(HEAD);
-    for (from, to, pos) in drawn {
-        text.push_str(&format!("    {from} -> {to} [ label = \"{pos}\" ];\n"));
-    }
-    text.push('}');
-    text
+    drawn
 }

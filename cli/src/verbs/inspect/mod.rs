@@ -23,7 +23,7 @@ pub fn run(verb: Inspect) -> Result<(), CliError> {
             "monitor register and monitor active",
             "a report beside the running keeper's would contradict it: pgquorum create postgres, pgquorum run",
         ),
-        Inspect::Monitor(InspectMonitor::ParseNotification { payload }) => parse_notification(&payload),
+        Inspect::Monitor(InspectMonitor::ParseNotification { payload, .. }) => parse_notification(&payload),
         Inspect::Fsm(verb) => fsm::run(verb),
         Inspect::Show(verb) => net::run(verb),
         Inspect::Pgsetup(verb) => pg::setup(verb),
@@ -90,8 +90,8 @@ fn get(what: MonitorGet) -> Result<(), CliError> {
                 let columns = [
                     Column::right("Name", 0),
                     Column::right("Node", 5),
-                    Column::right("Host:Port", 10),
-                    Column::right("LSN", 9),
+                    Column::right("Host:Port", 10).expendable(2),
+                    Column::right("LSN", 9).expendable(1),
                     Column::right("Primary?", 8),
                 ];
                 let row = |node: &GroupNode| {
@@ -172,7 +172,13 @@ async fn uri_of(args: &AskMonitor) -> Result<String, CliError> {
 }
 
 fn application_uri(args: &AskMonitor) -> Result<(), CliError> {
-    block_on(async { output::line(&uri_of(args).await?) })
+    block_on(async {
+        let uri = uri_of(args).await?;
+        match args.json.json {
+            true => output::json(&json!({"uri": uri})),
+            false => output::line(&uri),
+        }
+    })
 }
 
 /// Is there a primary that takes writes, where an application would look?
@@ -192,6 +198,10 @@ fn ping(args: &AskMonitor) -> Result<(), CliError> {
             return Err(CliError::new(Status::Postgres, said).while_doing("the application cannot connect"));
         }
         let port = String::from_utf8_lossy(&answer.stdout).trim().to_string();
-        output::line(&format!("a primary answers at port {port}, in {} ms", began.elapsed().as_millis()))
+        let took = began.elapsed().as_millis();
+        match args.json.json {
+            true => output::json(&json!({"port": port.parse::<u16>().ok(), "milliseconds": took as u64})),
+            false => output::line(&format!("a primary answers at port {port}, in {took} ms")),
+        }
     })
 }

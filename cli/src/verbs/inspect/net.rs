@@ -5,10 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs, UdpSocket};
 use std::process::Command;
 
 use monitor_client::Target;
+use serde_json::json;
 use tracing::info;
 
 use crate::args::JsonArgs;
-use crate::args::inspect::{InspectShow, Towards};
+use crate::args::inspect::{InspectShow, Named, Towards};
 use crate::exit::{CliError, Status};
 use crate::output;
 use crate::verbs::{create, version};
@@ -18,17 +19,34 @@ const SOMEWHERE: (&str, u16) = ("8.8.8.8", 53);
 
 pub fn run(verb: InspectShow) -> Result<(), CliError> {
     match verb {
-        InspectShow::Ipaddr(towards) => output::line(&own_address(&towards)?.to_string()),
-        InspectShow::Cidr(towards) => cidr(&towards),
-        InspectShow::Lookup { host } => {
-            for address in lookup(&host)? {
+        InspectShow::Ipaddr(towards) => print(&towards.json, "ipaddr", &own_address(&towards)?.to_string()),
+        InspectShow::Cidr(towards) => print(&towards.json, "cidr", &cidr(&towards)?),
+        InspectShow::Lookup(Named { host, json }) => {
+            let addresses = lookup(&host)?;
+            if json.json {
+                return output::json(&json!({"host": host, "addresses": addresses}));
+            }
+            for address in addresses {
                 output::line(&format!("{host}: {address}"))?;
             }
             Ok(())
         }
-        InspectShow::Hostname(_) => output::line(&create::machine_name()?),
-        InspectShow::Reverse { host } => reverse(&host),
-        InspectShow::Version => version::run(&JsonArgs { json: true }),
+        InspectShow::Hostname(towards) => print(&towards.json, "hostname", &create::machine_name()?),
+        InspectShow::Reverse(Named { host, json }) => {
+            let address = reverse(&host)?;
+            match json.json {
+                true => output::json(&json!({"host": host, "address": address})),
+                false => Ok(()),
+            }
+        }
+        InspectShow::Version(_) => version::run(&JsonArgs { json: true }),
+    }
+}
+
+fn print(json: &JsonArgs, key: &str, value: &str) -> Result<(), CliError> {
+    match json.json {
+        true => output::json(&json!({key: value})),
+        false => output::line(value),
     }
 }
 
@@ -61,17 +79,17 @@ fn own_address(towards: &Towards) -> Result<IpAddr, CliError> {
 }
 
 /// The network that the kernel's routing table has the address in.
-fn cidr(towards: &Towards) -> Result<(), CliError> {
+fn cidr(towards: &Towards) -> Result<String, CliError> {
     let address = own_address(towards)?;
     let IpAddr::V4(address) = address else {
         return Err(CliError::new(Status::BadState, format!("{address} is no IPv4 address")));
     };
     if address.is_loopback() {
-        return output::line("127.0.0.0/8");
+        return Ok("127.0.0.0/8".to_string());
     }
     let table = fs::read_to_string("/proc/net/route")?;
     match network_of(address, &table) {
-        Some((network, bits)) => output::line(&format!("{network}/{bits}")),
+        Some((network, bits)) => Ok(format!("{network}/{bits}")),
         None => Err(CliError::new(Status::BadState, format!("the routing table has no network of {address}"))),
     }
 }
@@ -104,7 +122,7 @@ fn lookup(host: &str) -> Result<Vec<IpAddr>, CliError> {
 }
 
 /// Forward by the resolver; back by getent, which asks what the C library would.
-fn reverse(host: &str) -> Result<(), CliError> {
+fn reverse(host: &str) -> Result<IpAddr, CliError> {
     let mut names = Vec::new();
     for address in lookup(host)? {
         let said = Command::new("getent").args(["hosts", &address.to_string()]).output()?;
@@ -112,7 +130,7 @@ fn reverse(host: &str) -> Result<(), CliError> {
         let found: Vec<&str> = said.split_whitespace().skip(1).collect();
         if found.iter().any(|name| name.eq_ignore_ascii_case(host)) {
             info!("\"{host}\" resolves to {address} and back");
-            return Ok(());
+            return Ok(address);
         }
         names.push(format!("{address} resolves to {}", if found.is_empty() { "no name".into() } else { found.join(", ") }));
     }

@@ -36,7 +36,7 @@ pub fn setup(verb: PgSetup) -> Result<(), CliError> {
         PgSetup::Ready(args) => {
             let pgdata = locate::node_dir(&args.data)?;
             match block_on(ready(&pgdata))? {
-                true => Ok(()),
+                true => say_ready(&args),
                 false => Err(not_ready(&pgdata)),
             }
         }
@@ -50,25 +50,43 @@ pub fn setup(verb: PgSetup) -> Result<(), CliError> {
                 std::thread::sleep(Duration::from_millis(100));
             }
             info!("PostgreSQL answers on {}", pgdata.display());
-            Ok(())
+            say_ready(&pg)
         }
         PgSetup::Logs(args) => {
-            let log = locate::data_dir(&args.data)?.join("startup.log");
-            output::line(show::contents(&log.display().to_string())?.trim_end())
+            print_lines(&args, &locate::data_dir(&args.data)?.join("startup.log"), |text| Ok(text))
         }
         PgSetup::Tune(args) => {
-            let file = locate::data_dir(&args.data)?.join("postgresql-auto-failover.conf");
-            output::line(show::contents(&file.display().to_string())?.trim_end())
+            print_lines(&args, &locate::data_dir(&args.data)?.join("postgresql-auto-failover.conf"), |text| Ok(text))
         }
         PgSetup::Hba(args) => {
-            let pgdata = locate::data_dir(&args.data)?;
-            let text = show::contents(&pgdata.join("pg_hba.conf").display().to_string())?;
-            match hba::block(&text) {
-                Some(lines) => output::line(lines.trim_end()),
-                None => Err(CliError::new(Status::BadState, "pg_hba.conf has no lines of the keeper")
-                    .hint("the node was created with --skip-pg-hba, or no keeper has run yet")),
-            }
+            print_lines(&args, &locate::data_dir(&args.data)?.join("pg_hba.conf"), |text| {
+                hba::block(text).ok_or_else(|| {
+                    CliError::new(Status::BadState, "pg_hba.conf has no lines of the keeper")
+                        .hint("the node was created with --skip-pg-hba, or no keeper has run yet")
+                })
+            })
         }
+    }
+}
+
+/// A file, or the part of it that counts.
+fn print_lines(
+    args: &PgArgs,
+    file: &Path,
+    part: impl for<'a> Fn(&'a str) -> Result<&'a str, CliError>,
+) -> Result<(), CliError> {
+    let text = show::contents(&file.display().to_string())?;
+    let text = part(&text)?.trim_end();
+    match args.json.json {
+        true => output::json(&json!({"file": file, "lines": text.lines().collect::<Vec<_>>()})),
+        false => output::line(text),
+    }
+}
+
+fn say_ready(args: &PgArgs) -> Result<(), CliError> {
+    match args.json.json {
+        true => output::json(&json!({"ready": true})),
+        false => Ok(()),
     }
 }
 

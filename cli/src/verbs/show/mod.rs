@@ -1,7 +1,7 @@
 //! `pgquorum show ...`
 
 pub mod file;
-mod monitors;
+pub mod monitors;
 pub mod state;
 mod systemd;
 mod timeline;
@@ -33,7 +33,7 @@ pub fn run(verb: Show) -> Result<(), CliError> {
 }
 
 fn watched(show: ShowGroup) -> Watch {
-    Watch { monitor: show.monitor, group: show.group }
+    Watch { monitor: show.monitor, group: show.group, json: show.json.json }
 }
 
 fn show_state(args: &ShowGroup) -> Result<(), CliError> {
@@ -91,6 +91,9 @@ fn uri(args: &ShowUri) -> Result<(), CliError> {
         let (client, sslmode) = (&operator.client, &operator.located.sslmode);
         let monitor_uri = operator.located.target.uri();
         match args.formation.as_deref() {
+            Some("monitor") if args.json.json => {
+                return output::json(&json!({"formation": "monitor", "uri": monitor_uri}));
+            }
             Some("monitor") => return output::line(&monitor_uri),
             Some(formation) => {
                 let uri = client.formation_uri(formation, sslmode).await?;

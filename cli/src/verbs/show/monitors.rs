@@ -37,12 +37,12 @@ pub fn show(args: &ShowMonitors) -> Result<(), CliError> {
 
 const MONITOR_COLUMNS: [Column; 7] = [
     Column::right("Name", 0),
-    Column::right("Host:Port", 0),
+    Column::right("Host:Port", 0).expendable(3),
     Column::right("Role", 11),
-    Column::right("Term", 0),
-    Column::right("Applied", 0),
-    Column::right("Lag", 0),
-    Column::right("Version", 0),
+    Column::right("Term", 0).expendable(2),
+    Column::right("Applied", 0).expendable(4),
+    Column::right("Lag", 0).expendable(1),
+    Column::right("Version", 0).expendable(5),
 ];
 
 fn replica_table(replicas: &[ReplicaRow]) -> String {
@@ -64,7 +64,7 @@ fn replica_table(replicas: &[ReplicaRow]) -> String {
     render(&MONITOR_COLUMNS, &rows)
 }
 
-fn replica_json(replica: &ReplicaRow) -> Value {
+pub fn replica_json(replica: &ReplicaRow) -> Value {
     json!({
         "name": replica.name,
         "host": replica.host,

@@ -5,15 +5,15 @@ use monitor_client::NodeRow;
 
 use crate::table::{Column, render};
 
-/// The columns of `show state`, with and without `--local`.
+/// The columns of `show state`, with and without `--local`; given up in the order of `watch`.
 pub const COLUMNS: [Column; 7] = [
     Column::right("Name", 0),
     Column::right("Node", 5),
-    Column::right("Host:Port", 10),
-    Column::right("TLI: LSN", 9),
-    Column::right("Connection", 12),
+    Column::right("Host:Port", 10).expendable(4),
+    Column::right("TLI: LSN", 9).expendable(3),
+    Column::right("Connection", 12).expendable(2),
     Column::right("Reported State", 19),
-    Column::right("Assigned State", 19),
+    Column::right("Assigned State", 19).expendable(1),
 ];
 
 pub fn table(nodes: &[NodeRow]) -> String {

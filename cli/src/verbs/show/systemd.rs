@@ -4,16 +4,17 @@ use std::env;
 use std::path::PathBuf;
 
 use nix::unistd::{User, geteuid};
+use serde_json::json;
 use tracing::info;
 
-use crate::args::DataDir;
+use crate::args::show::ShowSystemd;
 use crate::exit::{CliError, Status};
 use crate::locate;
 use crate::output;
 use crate::program;
 
-pub fn show(args: &DataDir) -> Result<(), CliError> {
-    let (pgdata, kind) = locate::created(args)?;
+pub fn show(args: &ShowSystemd) -> Result<(), CliError> {
+    let (pgdata, kind) = locate::created(&args.data)?;
     let monitor = kind == locate::Kind::Monitor;
     let user = User::from_uid(geteuid())
         .ok()
@@ -28,7 +29,7 @@ pub fn show(args: &DataDir) -> Result<(), CliError> {
         }
     }
     // 121: the node was dropped. 122: nothing changes until somebody has looked.
-    output::line(&format!(
+    let unit = format!(
         "[Unit]\nDescription = {what} of {pgdata}\nAfter = network-online.target\nWants = network-online.target\n\n\
          [Service]\nWorkingDirectory = {home}\n{environment}User = {user}\nExecStart = {program} run\nRestart = always\n\
          RestartPreventExitStatus = 121 122\nStartLimitBurst = 0\nExecReload = {program} reload\nKillMode = mixed\n\
@@ -37,9 +38,14 @@ pub fn show(args: &DataDir) -> Result<(), CliError> {
         home = user.dir.display(),
         user = user.name,
         program = binary.display(),
-    ))?;
+    );
+    let service = if monitor { "pgquorum-monitor" } else { "pgquorum" };
+    if args.json.json {
+        return output::json(&json!({"service": service, "unit": unit}));
+    }
+    output::line(&unit)?;
     // Beside the unit, so that `show systemd > FILE` holds the unit alone.
-    let (called, service) = (program::name(), if monitor { "pgquorum-monitor" } else { "pgquorum" });
+    let called = program::name();
     info!("hint: as root:");
     info!("{called} -q show systemd --pgdata \"{}\" > /etc/systemd/system/{service}.service", pgdata.display());
     info!("systemctl daemon-reload && systemctl enable --now {service}");

@@ -81,8 +81,8 @@ fn as_text(snapshot: &Snapshot) -> String {
         Column::right("Name", 0),
         Column::right("Node", 5),
         Column::right("TLI", 3),
-        Column::right("LSN", 9),
-        Column::right("Reported State", 14),
+        Column::right("LSN", 9).expendable(2),
+        Column::right("Reported State", 14).expendable(1),
         Column::right("Timeline", 8),
     ];
     let mut lines = vec![render(&columns, &rows)];

@@ -1,5 +1,6 @@
 //! `pgquorum watch`: monitors, nodes and events on one screen that keeps itself up to date.
 
+mod changes;
 mod columns;
 mod picture;
 mod screen;
@@ -22,9 +23,12 @@ use screen::Position;
 const DRAW_EVERY: Duration = Duration::from_millis(200);
 
 pub fn run(args: &Watch) -> Result<(), CliError> {
+    if args.json {
+        return changes::print(args);
+    }
     if !std::io::stdout().is_terminal() {
         return Err(CliError::new(Status::BadArguments, "watch draws on a terminal, and this is none")
-            .hint("`pgquorum show state` and `pgquorum show events` print lines"));
+            .hint("`pgquorum watch --json` prints a line for each change; `pgquorum show state` prints once"));
     }
     let operator = Operator::new(&args.monitor, &args.group.formation.formation)?;
     let group = operator.group(args.group.group);

@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::exit::Status;
 use crate::locate::Operator;
 
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+pub const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// A picture older than this is not of now.
 const STALE: Duration = Duration::from_secs(2);
@@ -127,7 +127,7 @@ pub fn keep_up_to_date(operator: &Operator, group: Option<i32>, shared: &Mutex<P
     });
 }
 
-async fn look(client: &MonitorClient, formation: &str, group: Option<i32>) -> Result<Picture, CallError> {
+pub async fn look(client: &MonitorClient, formation: &str, group: Option<i32>) -> Result<Picture, CallError> {
     Ok(Picture {
         formation: formation.to_string(),
         group,

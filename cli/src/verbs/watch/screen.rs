@@ -234,4 +234,4 @@ fn keys(width: usize) -> Line<'static> {
 
 #[cfg(test)]
 #[path = "screen_tests.rs"]
-mod tests;
+pub mod tests;

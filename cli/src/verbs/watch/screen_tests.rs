@@ -48,10 +48,11 @@ fn replica(id: i64, role: &str) -> ReplicaRow {
     }
 }
 
-fn event(id: i64, node: i64, reported: &str, goal: &str, rule: Option<u16>, text: &str) -> EventDetail {
+pub fn event(id: i64, node: i64, reported: &str, goal: &str, rule: Option<u16>, text: &str) -> EventDetail {
     EventDetail {
         id,
         time: format!("2026-01-02 03:04:{:02}", id % 60),
+        milliseconds: id * 1000,
         formation: "default".into(),
         node,
         group: 0,
@@ -67,7 +68,7 @@ fn event(id: i64, node: i64, reported: &str, goal: &str, rule: Option<u16>, text
     }
 }
 
-fn quiet() -> Picture {
+pub fn quiet() -> Picture {
     use NodeState::*;
     let words = "New state is reported by node 2 \"node2\" (10.0.0.1:5432): \"secondary\"";
     Picture {
@@ -84,7 +85,7 @@ fn quiet() -> Picture {
     }
 }
 
-fn failing_over() -> Picture {
+pub fn failing() -> Picture {
     use NodeState::*;
     let mut picture = quiet();
     picture.monitors = Some(vec![replica(1, "unreachable"), replica(2, "leader"), replica(3, "follower")]);
@@ -118,14 +119,14 @@ fn sizes_from_small_to_wide() {
     for (width, height) in [(60, 15), (80, 24), (120, 30), (200, 40)] {
         golden(&format!("watch_{width}x{height}.txt"), &drawn(&quiet(), width, height, &mut Position::default()));
         let name = format!("watch_failover_{width}x{height}.txt");
-        golden(&name, &drawn(&failing_over(), width, height, &mut Position::default()));
+        golden(&name, &drawn(&failing(), width, height, &mut Position::default()));
     }
 }
 
 #[test]
 fn a_failover_is_over_when_somebody_takes_the_writes_although_the_dead_do_not_come_back() {
     use NodeState::*;
-    let mut picture = failing_over();
+    let mut picture = failing();
     picture.nodes = vec![node(1, Primary, Demoted, 0), node(2, Primary, Primary, 1), node(3, Secondary, Secondary, 1)];
     let after = drawn(&picture, 80, 24, &mut Position::default());
     assert!(after.contains("|DOWN: node1 ") && !after.contains("FAILOVER"), "{after}");
@@ -167,7 +168,7 @@ fn events_scroll_and_stay_within_bounds() {
 fn no_size_is_too_small() {
     for width in [1, 2, 7, 20, 60, 300] {
         for height in [1, 2, 3, 5, 9, 60] {
-            drawn(&failing_over(), width, height, &mut Position::default());
+            drawn(&failing(), width, height, &mut Position::default());
         }
     }
 }
