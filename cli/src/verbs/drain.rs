@@ -32,8 +32,9 @@ pub async fn drain(operator: &Operator, group: i32, sessions: &Sessions, what: &
     let line = Line::seconds("letting transactions end", sessions.drain);
     let mut told = began;
     loop {
-        let answer = operator.client.open_transactions(&operator.formation, group).await?;
+        // The ages in the answer are of a moment that lies after this one.
         let elapsed = began.elapsed();
+        let answer = operator.client.open_transactions(&operator.formation, group).await?;
         let Some(open) = answer else {
             if elapsed < NEW_LEADER.min(limit) {
                 sleep(LOOK_EVERY).await;

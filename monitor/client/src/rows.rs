@@ -236,9 +236,9 @@ pub struct PrimaryTransactions {
     /// The primary's name.
     pub node: String,
     pub count: u32,
-    /// How long the oldest one had been open when it was reported; zero without one.
+    /// How long the oldest one had been open when its keeper looked; zero without one.
     pub oldest: Duration,
-    /// How long ago that was.
+    /// How long ago that was, at most, when the monitor answered.
     pub reported_ago: Duration,
 }
 

@@ -36,6 +36,8 @@ pub struct Observation {
     pub lsn: Option<Lsn>,
     /// The last call of `node_active`.
     pub report: Option<Stamp>,
+    /// The call before that. What the last one tells was looked at later: a keeper looks when it has its answer.
+    pub report_before: Option<Stamp>,
     /// The last report that carried an LSN.
     pub wal_report: Option<Stamp>,
     /// The last verdict of the health probe.

@@ -390,7 +390,8 @@ pub struct TransactionsRow {
     pub id: NodeId,
     pub name: String,
     pub open: OpenTransactions,
-    /// The age of the report that said so, in milliseconds.
+    /// Milliseconds since a moment at which, or after which, the keeper looked: its report may have been long on
+    /// its way.
     pub reported_ms_ago: i64,
 }
 
@@ -409,7 +410,7 @@ pub fn open_transactions(
             id: node.id,
             name: node.name.clone(),
             open: seen.transactions?,
-            reported_ms_ago: now.mono_us.saturating_sub(seen.report?.mono_us) / 1000,
+            reported_ms_ago: now.mono_us.saturating_sub(seen.report_before?.mono_us) / 1000,
         })
     };
     state.nodes.values().map(|node| &**node).filter(in_group).filter_map(row).collect()

@@ -64,7 +64,7 @@ pub(crate) fn node_active(ground: &Ground, report: &NodeActive) -> Result<Decisi
         member.row.pg_is_running = report.pg_is_running;
         member.row.sync_state = report.sync_state;
         member.row.report_time = stamp.wall;
-        member.seen.report = Some(stamp);
+        member.seen.report_before = member.seen.report.replace(stamp);
         if report.timeline > 0 {
             member.row.timeline = report.timeline;
         }

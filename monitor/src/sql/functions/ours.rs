@@ -218,7 +218,7 @@ pub(super) fn entries() -> Vec<Function> {
             returns: Returns::SetOf(TRANSACTIONS),
             strict: true,
             doc: "Transactions that clients have open on the primary of a group, and the age of the oldest one, by the \
-                  last report of its keeper. No row: there is no primary, its keeper does not tell (a stock one), or \
+                  last report of its keeper, which looked at most reported_ms_ago before the answer. No row: there is no primary, its keeper does not tell (a stock one), or \
                   the present leader has not heard of it yet.",
             handler: Handler::Read(|v, a| {
                 let rows = queries::open_transactions(&v.state, &v.observations, v.now, &text(a, 0)?, int4(a, 1)?);
