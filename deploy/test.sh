@@ -56,6 +56,10 @@ if [ -z "$failed" ]; then
     step mistakes cargo test -p failover --features mutants --locked --test model monitors_that
     # These drive clusters of real processes and measure time: few at once.
     step clusters cargo test -p jepsen --locked --no-fail-fast -- --test-threads="${PGQUORUM_TEST_THREADS:-1}"
+    # The fault tests themselves: each mistake must be found. One of the scripts cuts the power of disks.
+    if am_root; then
+        step mutants cargo run -p jepsen --locked --bin jepsen -- mutants --out "${TMPDIR:-/tmp}/pgquorum-mutants"
+    fi
 fi
 
 say

@@ -120,7 +120,7 @@ pub fn stale_window(ops: &[Op], bound: Duration) -> Report {
     }
     let facts = vec![
         format!("{reads} pinned reads"),
-        format!("longest stale window {} of {} s allowed", seconds(longest), bound.as_secs_f64()),
+        format!("longest stale window {} of {:.3} s allowed", seconds(longest), bound.as_secs_f64()),
     ];
     if reads == 0 {
         return Report::unknown("stale reads", "no pinned read was answered by a primary", facts);

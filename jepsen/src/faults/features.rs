@@ -18,7 +18,18 @@ pub enum Feature {
 }
 
 impl Feature {
-    fn probe(self) -> Result<()> {
+    pub const ALL: [Feature; 3] = [Feature::Disks, Feature::Clocks, Feature::Calls];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Disks => "disks",
+            Self::Clocks => "clocks",
+            Self::Calls => "system calls",
+        }
+    }
+
+    /// Tries it out; the error says what is missing.
+    pub fn probe(self) -> Result<()> {
         match self {
             Self::Disks => disk::probe(),
             Self::Clocks => clock::probe(),
@@ -35,7 +46,7 @@ impl Missing {
     /// Tries out what these kinds need, and says what cannot be had.
     pub fn probe(kinds: &[Kind]) -> Self {
         let mut missing = Self::default();
-        for feature in [Feature::Disks, Feature::Clocks, Feature::Calls] {
+        for feature in Feature::ALL {
             let of: Vec<String> =
                 kinds.iter().filter(|kind| kind.needs() == Some(feature)).map(|kind| kind.name()).collect();
             if !of.is_empty()

@@ -1,6 +1,6 @@
 //! All checkers over everything that a run has left.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -72,7 +72,7 @@ pub fn judge(plan: &Plan, events: &[Event], evidence: &Evidence) -> Outcome {
     Outcome {
         outages: primaries::outages(&elements, Duration::from_millis(100)),
         acknowledged: elements.iter().filter(|op| op.f == "add" && op.ok().is_some()).count(),
-        lost: lost(&elements),
+        lost: lost(&elements).len(),
         deposed: primaries::deposed(&probes).0,
         failovers,
         at_rest: 0.0,
@@ -97,14 +97,15 @@ fn stale_bound(plan: &Plan, faults: &[FaultRecord]) -> Duration {
     plan.stale * slow + pause
 }
 
-fn lost(ops: &[Op]) -> usize {
+/// Elements of the set that were acknowledged and that the last reading does not have.
+pub fn lost(ops: &[Op]) -> HashSet<i64> {
     let Some(Value::Array(last)) = ops.iter().filter(|op| op.f == "read").filter_map(Op::ok).next_back()
     else {
-        return 0;
+        return HashSet::new();
     };
-    let there: std::collections::HashSet<i64> = last.iter().filter_map(Value::as_i64).collect();
+    let there: HashSet<i64> = last.iter().filter_map(Value::as_i64).collect();
     let acknowledged = ops.iter().filter(|op| op.f == "add" && op.ok().is_some());
-    acknowledged.filter(|op| op.input.as_i64().is_some_and(|n| !there.contains(&n))).count()
+    acknowledged.filter_map(|op| op.input.as_i64()).filter(|n| !there.contains(n)).collect()
 }
 
 /// Each monitor's log at the end is a reading of the set of events.

@@ -131,6 +131,8 @@ pub fn run_with(
 /// Logs of processes, and of PostgreSQL where it has its own.
 fn keep_logs(lab: &Lab, out: &Path) {
     let to = out.join("log");
+    // Those of an earlier run would be taken for ours.
+    _ = fs::remove_dir_all(&to);
     _ = fs::create_dir_all(&to);
     let copy = |from: PathBuf, name: String| _ = fs::copy(from, to.join(name));
     for entry in fs::read_dir(lab.path("log")).into_iter().flatten().flatten() {

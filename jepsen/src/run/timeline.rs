@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::judge::Evidence;
+use super::judge::{self, Evidence};
 use super::{Outcome, Plan};
 use crate::check::Verdict;
 use crate::check::recovery::Installed;
@@ -22,6 +22,7 @@ const GREY: &str = "#b8b8b8";
 const RED: &str = "#c5221f";
 const BLUE: &str = "#9ec3e6";
 const DARK: &str = "#1f4e79";
+const SMALL: &str = "font-size='9' fill='#555'";
 
 struct Picture {
     body: String,
@@ -81,13 +82,21 @@ impl Picture {
     }
 
     fn label(&mut self, text: &str) {
-        let y = self.y + 12.0;
-        _ = writeln!(
-            self.body,
-            "<text x='{:.0}' y='{y:.1}' text-anchor='end'>{}</text>",
-            LEFT - 6.0,
-            escape(text)
-        );
+        self.row(text, 12.0, "");
+    }
+
+    /// What a row shows, left of it.
+    fn row(&mut self, text: &str, below: f64, more: &str) {
+        self.y += below;
+        self.text(LEFT - 6.0, text, &format!("text-anchor='end' {more}"));
+        self.y -= below;
+    }
+
+    /// The name of a machine, left of the labels of its rows.
+    fn name(&mut self, name: &str) {
+        self.y += 11.0;
+        self.text(8.0, name, "font-weight='bold'");
+        self.y -= 11.0;
     }
 
     fn bar(&mut self, from: f64, until: f64, height: f64, colour: &str, told: &str) {
@@ -109,7 +118,7 @@ impl Picture {
             (GREY, "refused / no answer"),
             (BLUE, "standby / follower"),
             (DARK, "leader"),
-            (RED, "fault / violation"),
+            (RED, "fault / no writes / acknowledged and lost"),
         ] {
             self.bar(x, x + 12.0, 10.0, colour, word);
             self.y += 9.0;
@@ -160,13 +169,15 @@ impl Picture {
     fn writes(&mut self, ops: &[Op], outcome: &Outcome) {
         const SLICES: usize = 480;
         const HEIGHT: f64 = 48.0;
-        let mut slices = vec![[0u32; 3]; SLICES];
+        let lost = judge::lost(ops);
+        let mut slices = vec![[0u32; 4]; SLICES];
         for op in ops.iter().filter(|op| op.f == "add") {
             let at = op.end.min(op.start + 3_000_000_000) as f64 / 1e9 / self.end;
             let kind = match op.outcome {
-                history::Outcome::Ok(_) => 0,
-                history::Outcome::Info(_) => 1,
-                history::Outcome::Fail(_) => 2,
+                history::Outcome::Ok(_) if op.input.as_i64().is_some_and(|n| lost.contains(&n)) => 0,
+                history::Outcome::Ok(_) => 1,
+                history::Outcome::Info(_) => 2,
+                history::Outcome::Fail(_) => 3,
             };
             let slice = ((at * SLICES as f64) as usize).min(SLICES - 1);
             if let Some(count) = slices.get_mut(slice).and_then(|s| s.get_mut(kind)) {
@@ -180,7 +191,7 @@ impl Picture {
         for (i, slice) in slices.iter().enumerate() {
             let x = LEFT + i as f64 * width;
             let mut base = top + HEIGHT;
-            for (count, colour) in slice.iter().zip([GREEN, ORANGE, GREY]) {
+            for (count, colour) in slice.iter().zip([RED, GREEN, ORANGE, GREY]) {
                 if *count > 0 {
                     let height = (HEIGHT * f64::from(*count) / f64::from(most)).max(1.5);
                     base -= height;
@@ -205,28 +216,30 @@ impl Picture {
 
     /// What the clients pinned to a server saw: above writes, below reads.
     fn server(&mut self, server: &str, ops: &[Op]) {
-        self.label(server);
+        self.name(server);
+        self.row("its clients write", 8.0, SMALL);
+        self.row("and read", 18.0, SMALL);
         for op in ops.iter().filter(|op| op.server.as_deref() == Some(server)) {
             let (colour, offset) = match (op.f.as_str(), &op.outcome) {
                 ("write", history::Outcome::Ok(_)) => (GREEN, 0.0),
                 ("write", history::Outcome::Info(_)) => (ORANGE, 0.0),
                 ("read", history::Outcome::Ok(answer)) => {
-                    (if answer.get(0) == Some(&Value::Bool(true)) { BLUE } else { "#8fd0a5" }, 8.0)
+                    (if answer.get(0) == Some(&Value::Bool(true)) { BLUE } else { "#8fd0a5" }, 10.0)
                 }
-                ("read", _) => (GREY, 8.0),
+                ("read", _) => (GREY, 10.0),
                 _ => continue,
             };
             let (from, until) = (self.x(op.start), self.x(op.end.min(op.start + 2_500_000_000)));
             self.y += offset;
             _ = writeln!(
                 self.body,
-                "<rect x='{from:.1}' y='{:.1}' width='{:.1}' height='7' fill='{colour}'/>",
+                "<rect x='{from:.1}' y='{:.1}' width='{:.1}' height='9' fill='{colour}'/>",
                 self.y,
                 (until - from).max(0.7)
             );
             self.y -= offset;
         }
-        self.y += 17.0;
+        self.y += 21.0;
     }
 
     /// The goal states of a server, as the leading monitor had them.
@@ -243,6 +256,7 @@ impl Picture {
             self.y += 5.0;
             return;
         }
+        self.row("goal state", 10.0, SMALL);
         let ends: Vec<u64> = changes.iter().skip(1).map(|(at, _)| *at).chain([u64::MAX]).collect();
         let mut free = 0.0;
         for ((at, goal), until) in changes.iter().zip(ends) {
@@ -260,11 +274,12 @@ impl Picture {
                 free = from + 5.8 * goal.len() as f64;
             }
         }
-        self.y += 20.0;
+        self.y += 22.0;
     }
 
     fn monitor(&mut self, monitor: &str, evidence: &Evidence) {
-        self.label(monitor);
+        self.name(monitor);
+        self.row("role", 10.0, SMALL);
         let samples: Vec<_> = evidence.samples.iter().filter(|s| s.replica == monitor).collect();
         for pair in samples.windows(2) {
             if let [a, b] = pair {

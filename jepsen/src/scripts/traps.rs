@@ -82,13 +82,15 @@ fn one_follows(nemesis: &mut Nemesis, _: &Bench) -> Result<()> {
 }
 
 /// First without its standbys, for longer than its walsenders wait (5 s); then without the monitors. Cut off
-/// from both at once it would stop itself before it could make the mistake.
+/// from both at once it would stop itself before it could make the mistake, and so it would where monitors are
+/// too busy to answer within a short lease.
 fn alone(nemesis: &mut Nemesis, _: &Bench) -> Result<()> {
     let cast = Cast::of(nemesis)?;
+    long_leases(&cast)?;
     nemesis.cut(&[&cast.primary], &cast.standbys())?;
     nemesis.sleep(seconds(10))?;
     nemesis.cut(&[&cast.primary], &cast.monitors())?;
-    nemesis.sleep(seconds(8))?;
+    nemesis.sleep(seconds(12))?;
     nemesis.heal_all()
 }
 
@@ -108,11 +110,15 @@ const LEASE: &str = "5000";
 /// Just within the time that a keeper waits for an answer.
 const LATE: Duration = Duration::from_millis(600);
 
-fn late_answers(nemesis: &mut Nemesis, _: &Bench) -> Result<()> {
-    let cast = Cast::of(nemesis)?;
+fn long_leases(cast: &Cast) -> Result<()> {
     let uri = cast.system.monitor_uri(&cast.leader).context("monitors speak SQL")?;
     sql::query(&uri, &format!("ALTER SYSTEM SET pgquorum.read_lease_ms TO {LEASE}"))?;
-    sql::query(&uri, "SELECT pg_reload_conf()")?;
+    sql::query(&uri, "SELECT pg_reload_conf()").map(drop)
+}
+
+fn late_answers(nemesis: &mut Nemesis, _: &Bench) -> Result<()> {
+    let cast = Cast::of(nemesis)?;
+    long_leases(&cast)?;
     nemesis.sleep(seconds(2))?;
     for monitor in cast.monitors() {
         cast.network().add(monitor, &cast.primary, Effect { delay: LATE, ..Effect::default() })?;

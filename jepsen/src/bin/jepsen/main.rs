@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 use jepsen::faults::Kind;
+use jepsen::faults::features::Feature;
 use jepsen::faults::schedule::{self, Pace};
+use jepsen::net::userns;
 use jepsen::run::{self, INTERRUPTED, Outcome, Plan, Workloads};
 use jepsen::system::{Tempo, Which};
 use jepsen::{Lab, Result, soak};
@@ -62,6 +64,8 @@ enum Verb {
         #[arg(long, default_value = "jepsen-runs")]
         out: PathBuf,
     },
+    /// Says which faults this machine and this user can have, and why not the others; exit code 1 without networks
+    Probe,
     /// The same faults and clients against each installed system; a table and a picture
     Compare(compare::Args),
 }
@@ -105,20 +109,7 @@ fn range(text: &str) -> std::result::Result<(u64, u64), String> {
 }
 
 fn main() -> ExitCode {
-    let verb = Args::parse().verb;
-    if let Err(error) = jepsen::net::userns::enter() {
-        eprintln!("{error}");
-        return ExitCode::from(2);
-    }
-    interrupts();
-    let outcome = match verb {
-        Verb::Run(args) => one(&args, args.seed).map(|outcome| outcome.passed()),
-        Verb::Soak { run, hours, failovers } => soak(&run, hours, failovers),
-        Verb::Regress { names, ignore_notices, out } => regress::regress(&names, ignore_notices, &out),
-        Verb::Mutants { names, binary, control, out } => regress::mutants(&names, binary, control, &out),
-        Verb::Compare(args) => compare::compare(&args),
-    };
-    match outcome {
+    match work(Args::parse().verb) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
@@ -126,6 +117,37 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+fn work(verb: Verb) -> Result<bool> {
+    if !matches!(verb, Verb::Probe) {
+        userns::enter()?;
+        interrupts();
+    }
+    match verb {
+        Verb::Run(args) => one(&args, args.seed).map(|outcome| outcome.passed()),
+        Verb::Soak { run, hours, failovers } => soak(&run, hours, failovers),
+        Verb::Regress { names, ignore_notices, out } => regress::regress(&names, ignore_notices, &out),
+        Verb::Mutants { names, binary, control, out } => regress::mutants(&names, binary, control, &out),
+        Verb::Compare(args) => compare::compare(&args),
+        Verb::Probe => Ok(probe()),
+    }
+}
+
+/// Whether there are networks, without which nothing runs.
+fn probe() -> bool {
+    let networks = match userns::privileged() {
+        true => jepsen::net::probe(),
+        false => userns::probe(),
+    };
+    let all = Feature::ALL.map(|feature| (feature.name(), feature.probe()));
+    for (name, probed) in [("networks", &networks)].into_iter().chain(all.iter().map(|(name, probed)| (*name, probed))) {
+        match probed {
+            Ok(()) => println!("{name:<14} yes"),
+            Err(why) => println!("{name:<14} no: {why}"),
+        }
+    }
+    networks.is_ok()
 }
 
 /// The first Ctrl-C ends the run in order, with everything healed.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use jepsen::run::INTERRUPTED;
 use jepsen::scripts::{self, Script, Trap};
@@ -42,14 +43,19 @@ pub fn regress(names: &[String], ignore_notices: bool, out: &Path) -> Result<boo
     Ok(failed.is_empty() && skipped.is_empty())
 }
 
+/// How often a mistake is made before it counts as missed: a busy machine may fence a primary before it can
+/// do wrong.
+const TRIES: usize = 3;
+
 /// A process of its own for each mistake: the environment decides about it. With `control`, each script must
 /// pass without the mistake first.
 pub fn mutants(names: &[String], binary: Option<PathBuf>, control: bool, out: &Path) -> Result<bool> {
-    let traps: Vec<(Script, Trap)> =
+    let mut traps: Vec<(Script, Trap)> =
         scripts::all().into_iter().filter_map(|script| Some((script, script.trap?))).collect();
     for name in names {
         ensure!(traps.iter().any(|(_, trap)| trap.mutant == name), "there is no mutant {name}");
     }
+    traps.retain(|(_, trap)| names.is_empty() || names.iter().any(|name| name == trap.mutant));
     let binary = match binary {
         Some(binary) => binary,
         None => build(out)?,
@@ -59,56 +65,56 @@ pub fn mutants(names: &[String], binary: Option<PathBuf>, control: bool, out: &P
         if INTERRUPTED.load(Ordering::Relaxed) {
             break;
         }
-        if !names.is_empty() && !names.iter().any(|name| name == trap.mutant) {
-            continue;
-        }
-        if let Some((package, test)) = trap.unit {
-            match unit(package, test)? {
-                true => println!("{:<20} found by a unit test of {package}: {test}", trap.mutant),
-                false => {
-                    println!("{:<20} NOT FOUND by {package}'s unit test {test}", trap.mutant);
-                    missed.push(trap.mutant);
-                }
+        let begun = Instant::now();
+        let (found, told) = match (trap.unit, script.missing()) {
+            (Some((package, test)), _) => (unit(package, test)?, format!("by a unit test of {package}: {test}")),
+            (None, Some(why)) => (false, format!("{} cannot run here: {why}", script.name)),
+            (None, None) if control && !regress(&[script.name.to_owned()], false, &out.join("control"))? => {
+                (false, format!("{} does not pass without it", script.name))
             }
-            continue;
-        }
-        if control && !regress(&[script.name.to_owned()], false, &out.join("control"))? {
-            println!("{:<20} NOT TRIED: {} does not pass without it", trap.mutant, script.name);
-            missed.push(trap.mutant);
-            continue;
-        }
-        let to = out.join(format!("mutant-{}", trap.mutant));
-        let mut run = Command::new(std::env::current_exe()?);
-        run.args(["regress", script.name, "--out"]).arg(&to);
-        match trap.mutant {
-            "notice-ignored" => run.arg("--ignore-notices"),
-            mutant => run.env("PGQUORUM_MUTANT", mutant).env("PGQUORUM_BIN", &binary),
+            (None, None) => caught(&script, trap, &binary, &out.join(format!("mutant-{}", trap.mutant)))?,
         };
-        let done = run.output().context("run a script")?;
-        let logs = to.join(script.name).join("log");
-        if trap.mutant != "notice-ignored" && !made(&logs, trap.mutant) {
-            println!("{:<20} NOT TRIED: no process made this mistake, see {}", trap.mutant, logs.display());
-            println!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+        let word = if found { "found" } else { "NOT FOUND" };
+        println!("{:<20} {word} {told}, {} s", trap.mutant, begun.elapsed().as_secs());
+        if !found {
             missed.push(trap.mutant);
-            continue;
-        }
-        let verdict = std::fs::read_to_string(to.join(script.name).join("verdict.txt")).unwrap_or_default();
-        let by: Vec<&str> = trap
-            .finders
-            .iter()
-            .filter(|finder| verdict.lines().any(|line| line.strip_prefix("INVALID").is_some_and(|l| l.trim_start().starts_with(*finder))))
-            .copied()
-            .collect();
-        match by.is_empty() {
-            false => println!("{:<20} found by {} ({})", trap.mutant, by.join(", "), script.name),
-            true => {
-                println!("{:<20} NOT FOUND ({}, exit {:?})", trap.mutant, script.name, done.status.code());
-                println!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
-                missed.push(trap.mutant);
-            }
         }
     }
+    println!("not found: {missed:?}");
     Ok(missed.is_empty())
+}
+
+/// Whether a script finds a mistake, and who says so.
+fn caught(script: &Script, trap: Trap, binary: &Path, to: &Path) -> Result<(bool, String)> {
+    let mut told = String::new();
+    for attempt in 1..=TRIES {
+        let mut run = Command::new(std::env::current_exe()?);
+        run.args(["regress", script.name, "--out"]).arg(to);
+        match trap.mutant {
+            "notice-ignored" => run.arg("--ignore-notices"),
+            mutant => run.env("PGQUORUM_MUTANT", mutant).env("PGQUORUM_BIN", binary),
+        };
+        let done = run.output().context("run a script")?;
+        told = format!(
+            "by {}, attempt {attempt}, exit {:?}\n{}{}",
+            script.name,
+            done.status.code(),
+            String::from_utf8_lossy(&done.stdout),
+            String::from_utf8_lossy(&done.stderr)
+        );
+        let logs = to.join(script.name).join("log");
+        if trap.mutant != "notice-ignored" && !made(&logs, trap.mutant) {
+            return Ok((false, format!("{told}no process made this mistake, see {}", logs.display())));
+        }
+        let verdict = std::fs::read_to_string(to.join(script.name).join("verdict.txt")).unwrap_or_default();
+        let wrong: Vec<&str> = verdict.lines().filter_map(|line| line.strip_prefix("INVALID").map(str::trim_start)).collect();
+        let found = |finder: &&&str| wrong.iter().any(|line| line.starts_with(**finder));
+        let by: Vec<&str> = trap.finders.iter().filter(found).copied().collect();
+        if !by.is_empty() {
+            return Ok((true, format!("by {} ({}, attempt {attempt})", by.join(", "), script.name)));
+        }
+    }
+    Ok((false, told))
 }
 
 /// Whether a unit test that makes its mistake itself has run and passed.
