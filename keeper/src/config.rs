@@ -323,7 +323,8 @@ pub fn set_value(path: &Path, section: &str, key: &str, value: &str) -> Result<C
         }
         Some(_) => {}
     }
-    let text = files::read_text(path)?
+    let text = files::read_text(path)
+        .map_err(|error| KeeperError::config(error.message))?
         .ok_or_else(|| KeeperError::config(format!("{} does not exist", path.display())))?;
     let mut ini = parse(&text).map_err(|error| error.while_doing(path.display()))?;
     ini.set_to(Some(section), key.to_string(), value.to_string());
