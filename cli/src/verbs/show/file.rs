@@ -35,7 +35,8 @@ pub fn show(args: &ShowFile) -> Result<(), CliError> {
                 files.iter().map(|(label, path)| vec![label.to_string(), path.clone()]).collect();
             output::line(&render(&[Column::right("File", 7), Column::text("Path", 15)], &rows))
         }
-        Some(at) if !args.contents => print_path(args, files[at].0, &files[at].1),
+        // The bare path, with --json too, as pg_autoctl.
+        Some(at) if !args.contents => output::line(&files[at].1),
         Some(1) => {
             let state = node::state(&pgdata)?;
             if args.json.json {
@@ -66,13 +67,6 @@ pub fn show(args: &ShowFile) -> Result<(), CliError> {
     }
 }
 
-fn print_path(args: &ShowFile, label: &str, path: &str) -> Result<(), CliError> {
-    match args.json.json {
-        true => output::json(&json!({label.to_lowercase(): path})),
-        false => output::line(path),
-    }
-}
-
 fn print_lines(args: &ShowFile, path: &str) -> Result<(), CliError> {
     let text = node::contents(path)?;
     match args.json.json {
@@ -97,9 +91,9 @@ fn of_monitor(args: &ShowFile, pgdata: &Path) -> Result<(), CliError> {
     let path = |name: &str| pgdata.join(name).display().to_string();
     let (config, store, pid) = (path(server::FILE_NAME), path("store"), path(PID_FILE));
     match (args.config, args.state, args.init, args.pid, args.contents) {
-        (true, _, _, _, false) => print_path(args, "config", &config),
-        (_, true, _, _, false) => print_path(args, "state", &store),
-        (_, _, _, true, false) => print_path(args, "pid", &pid),
+        (true, _, _, _, false) => output::line(&config),
+        (_, true, _, _, false) => output::line(&store),
+        (_, _, _, true, false) => output::line(&pid),
         (true, _, _, _, true) => crate::verbs::monitor_config::print_all(pgdata, args.json.json),
         (_, _, _, true, true) => print_lines(args, &pid),
         (_, true, _, _, true) => Err(CliError::new(Status::BadArguments, "the store of a monitor is no text")
