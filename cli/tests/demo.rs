@@ -114,6 +114,31 @@ fn what_simulate_says_is_what_happens() {
     assert_eq!(simulated, real, "simulated on the left; {events:#?}");
 }
 
+/// Each before anything is begun.
+#[test]
+fn what_a_demonstration_lacks_is_said_in_one_line() {
+    if !has_postgres() {
+        return;
+    }
+    let port = support::free_port();
+    let _taken = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let (place, base) = (place("demo-not"), (port - 1).to_string());
+    let cases: [(&Path, &[&str], i32, &str); 4] = [
+        (&place, &["--port", "80"], 1, "between 1024 and 50000"),
+        (&place, &["--port", &base], 2, "taken"),
+        (Path::new("/tmp"), &[], 2, "cannot make the directory /tmp"),
+        (Path::new("/tmp"), &["--stop"], 1, "no directory of `pgquorum demo`"),
+    ];
+    for (directory, more, code, says) in cases {
+        let output = demo(directory, more).output().unwrap();
+        let told = text(&output);
+        assert_eq!(output.status.code(), Some(code), "{more:?}: {told}");
+        let errors: Vec<&str> = told.lines().filter(|line| line.contains(" ERROR ")).collect();
+        assert!(errors.len() == 1 && errors[0].contains(says), "{more:?}: {told}");
+    }
+    assert!(!place.exists());
+}
+
 /// In the middle of the first act, and with another one beside it.
 #[test]
 fn an_interrupted_demonstration_leaves_nothing_behind() {

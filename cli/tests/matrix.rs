@@ -7,6 +7,7 @@ mod cluster;
 mod support;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -40,7 +41,8 @@ const WRITES: &[&str] = &[
     "set node candidate-priority 50 --name node3 --no-wait", "set node replication-quorum true --name node3 --no-wait",
     "set formation number-sync-standbys 1 --no-wait", "enable secondary", "perform promotion --name node1 --no-wait",
     "set node region south --name node3", "set node region default --name node3 --json",
-    "perform promotion --name node1 --json",
+    // The last two go together: the one moves the primary away, and the other back.
+    "perform switchover", "perform promotion --name node1 --json",
 ];
 
 /// With an exit code each: refused, whatever the condition of the monitors.
@@ -60,6 +62,8 @@ const WRONG: &[(i32, &str)] = &[
     (6, "set node region north --name nope"),
     (1, "set node region"),
     (1, "perform switchover --drain soon"),
+    // Stock keepers do not tell.
+    (3, "perform switchover --drain 1"),
     (3, "perform switchover --drain 1 --formation nope"),
     (6, "set formation number-sync-standbys 0 --formation nope"),
     (6, "enable maintenance --name node1 --formation nope"),
@@ -69,6 +73,9 @@ const WRONG: &[(i32, &str)] = &[
     (6, "drop formation --formation nope"),
     (6, "create formation --formation default"),
     (6, "explain --event 123456789"),
+    // Nobody was promoted yet.
+    (6, "explain --event last"),
+    (1, "explain --event first"),
     (1, "simulate --kill nope"),
     (1, "explain --name nope --event 1"),
     (1, "get node candidate-priority"),
@@ -180,9 +187,17 @@ async fn commands_and_conditions_of_the_monitors() {
     // A primary that is busy with a setting takes no other one: these come one after another.
     for (condition, monitor) in &conditions {
         for line in WRITES {
-            eventually("node1 is idle", || state_of(&monitors, "node1").as_deref() == Some("primary"));
+            let idle = |name: &&str| state_of(&monitors, name).as_deref() == Some("primary");
+            eventually("a primary is idle", || ["node1", "node2", "node3"].iter().any(idle));
             check(vec![case(condition, line, monitor, &[0])]);
         }
+    }
+
+    check(vec![case("after a switchover", "explain --event last", &conditions[0].1, &[0])]);
+    // A stream does not end: its first line has to come.
+    for (condition, monitor) in &conditions {
+        let line = first_line(&["watch", "--json", "--monitor", monitor]);
+        assert!(line.as_ref().is_some_and(|line| line.contains("\"change\":\"node\"")), "{condition}: {line:?}");
     }
 
     // One of three: reads may be answered for as long as it is certain of them, writes never are.
@@ -197,6 +212,22 @@ async fn commands_and_conditions_of_the_monitors() {
     let mut cases: Vec<Case> = READS.iter().map(|line| case("a minority", line, &minority, &[0, 6])).collect();
     cases.extend(WRITES.iter().map(|line| case("a minority", line, &minority, &[6])));
     check(cases);
+    let line = first_line(&["watch", "--json", "--monitor", &uri("127.0.0.1:1")]);
+    assert!(line.as_ref().is_some_and(|line| line.contains("\"change\":\"problem\"")), "{line:?}");
+}
+
+/// What a command that goes on prints first, within the time that it has to find a monitor.
+fn first_line(words: &[&str]) -> Option<String> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pgquorum"));
+    command.args(words).env_clear().env("PGCONNECT_TIMEOUT", PATIENCE).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+    let out = child.stdout.take().unwrap();
+    let (told, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || told.send(BufReader::new(out).lines().next()));
+    let line = heard.recv_timeout(Duration::from_secs(PATIENCE.parse().unwrap()) + SLACK);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    line.ok().flatten().and_then(Result::ok)
 }
 
 #[test]

@@ -12,9 +12,10 @@ pub struct Explain {
     pub monitor: MonitorArgs,
     #[command(flatten)]
     pub group: GroupArgs,
-    /// Explain this event of the past instead: its number, as `show events --json` gives it
-    #[arg(long, value_name = "N", conflicts_with = "node")]
-    pub event: Option<i64>,
+    /// Explain this event of the past instead: its number, as `show events --json` gives it, or `last`: the
+    /// newest choice of a candidate
+    #[arg(long, value_name = "N", conflicts_with = "node", value_parser = which_event)]
+    pub event: Option<WhichEvent>,
     /// Only this node
     #[arg(short, long = "name", value_name = "NAME")]
     pub node: Option<String>,
@@ -23,6 +24,21 @@ pub struct Explain {
     pub all: bool,
     #[command(flatten)]
     pub json: JsonArgs,
+}
+
+/// An event of the past.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhichEvent {
+    Number(i64),
+    /// The newest one that chose whom to promote.
+    LastChoice,
+}
+
+fn which_event(text: &str) -> Result<WhichEvent, String> {
+    match text {
+        "last" => Ok(WhichEvent::LastChoice),
+        number => number.parse().map(WhichEvent::Number).map_err(|_| "neither a number nor `last`".to_string()),
+    }
 }
 
 #[derive(Args)]

@@ -25,6 +25,22 @@ const TOLD: usize = 8;
 /// Upstream lowers a priority by so much for as long as one failover takes.
 const LOWERED_BY: i32 = 101;
 
+/// As far back as the newest choice of a candidate is looked for.
+const NEWEST: u32 = 2000;
+
+/// The number of the newest event by which a candidate was chosen.
+pub async fn last_choice(operator: &Operator, group: Option<i32>) -> Result<i64, CliError> {
+    let formation = &operator.formation;
+    let events = operator.client.newest_events(formation, group, NEWEST).await?;
+    let chose = |event: &&EventDetail| {
+        event.reported != event.goal && ["prepare_promotion", "fast_forward"].contains(&event.goal.as_str())
+    };
+    events.iter().rfind(chose).map(|event| event.id).ok_or_else(|| {
+        CliError::new(Status::Monitor, format!("nobody was promoted in formation \"{formation}\", as far as the events go back"))
+            .hint("`pgquorum show events --json` has the numbers of other events")
+    })
+}
+
 pub async fn explain(operator: &Operator, number: i64, as_json: bool) -> Result<(), CliError> {
     let events = operator.client.events_around(number, BEFORE, BEHIND).await?;
     let Some(event) = events.iter().find(|event| event.id == number) else {

@@ -8,7 +8,7 @@ use failover::explain::{Considered, Next, explain, health, next};
 use failover::{Health, Node, Snapshot, queries};
 use serde_json::{Value, json};
 
-use crate::args::play::Explain;
+use crate::args::play::{Explain, WhichEvent};
 use crate::exit::{CliError, Status};
 use crate::locate::Operator;
 use crate::output;
@@ -19,7 +19,11 @@ pub fn run(args: &Explain) -> Result<(), CliError> {
     block_on(async {
         let operator = Operator::new(&args.monitor, &args.group.formation.formation)?;
         let asked = operator.group(args.group.group);
-        if let Some(number) = args.event {
+        if let Some(which) = args.event {
+            let number = match which {
+                WhichEvent::Number(number) => number,
+                WhichEvent::LastChoice => event::last_choice(&operator, asked).await?,
+            };
             return event::explain(&operator, number, args.json.json).await;
         }
         let group = perform::one_group(&operator.client, &operator.formation, asked).await?;
