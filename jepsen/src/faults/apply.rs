@@ -50,13 +50,13 @@ impl Target<'_> {
         self.random().pick(&free).map(|name| (*name).to_owned())
     }
 
-    /// A monitor or the primary, or a standby where there is none.
-    fn monitor_or_primary(&self, random: &mut Random) -> Result<Option<String>> {
-        let monitor = random.chance(0.5).then(|| self.monitor()).flatten();
-        Ok(match monitor {
-            Some(monitor) => Some(monitor),
-            None => self.primary()?.or_else(|| self.server()),
-        })
+    /// A monitor, the primary or any server.
+    fn anybody(&self, random: &mut Random) -> Result<Option<String>> {
+        if let Some(monitor) = random.chance(0.4).then(|| self.monitor()).flatten() {
+            return Ok(Some(monitor));
+        }
+        let primary = if random.chance(0.6) { self.primary()? } else { None };
+        Ok(primary.or_else(|| self.server()))
     }
 
     fn leader(&self) -> Result<Option<String>> {
@@ -238,7 +238,7 @@ fn hang(target: &Target) -> Done {
 
 fn io_errors(target: &Target) -> Done {
     let mut random = target.random();
-    let Some(name) = target.monitor_or_primary(&mut random)? else {
+    let Some(name) = target.anybody(&mut random)? else {
         return Ok(None);
     };
     let calls = if random.chance(0.5) { Calls::Syncs } else { Calls::All };
@@ -247,7 +247,7 @@ fn io_errors(target: &Target) -> Done {
 }
 
 fn dead_disk(target: &Target) -> Done {
-    let Some(name) = target.monitor_or_primary(&mut target.random())? else {
+    let Some(name) = target.anybody(&mut target.random())? else {
         return Ok(None);
     };
     kill_disk(target.system, &name)?;

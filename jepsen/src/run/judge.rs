@@ -62,7 +62,8 @@ pub fn judge(plan: &Plan, events: &[Event], evidence: &Evidence) -> Outcome {
         &[]
     };
     reports.push(recovery::coverage(&wanted, &evidence.faults, states, &visited));
-    reports.push(recovery::logs(evidence.logs.iter().map(|(name, text)| (name.as_str(), text.as_str()))));
+    let logs = evidence.logs.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+    reports.push(recovery::logs(logs, &recovery::sick(&evidence.faults)));
     let timelines: Vec<i64> = probes
         .iter()
         .filter(|op| op.f == "write")
