@@ -27,6 +27,10 @@ const NO_PROGRESS: Duration = Duration::from_secs(60);
 const STARVED: Duration = Duration::from_secs(3);
 /// What an upstream says of WAL that it has no more.
 pub const REMOVED: &str = "has already been removed";
+/// What PostgreSQL says, from release 14 on, while its files do not fit together yet (canAcceptConnections).
+/// The control file alone does not tell: a rewind from the checkpoint of an earlier base backup counts as
+/// complete where that backup ended, long before the WAL that belongs to the files.
+const INCONSISTENT: &str = "not yet accepting connections";
 /// An orderly stop; a walsender whose standby is behind a black hole would hold it up far longer
 /// (measured: over 20 s), with every client gone already.
 const FAST_STOP: Duration = Duration::from_secs(8);
@@ -169,7 +173,7 @@ pub async fn wait_ready(config: &Config, guardian: &Guardian) -> std::result::Re
     let started = Instant::now();
     let mut moved = (Instant::now(), 0u64);
     let mut told = Instant::now();
-    let mut checked = Instant::now();
+    let mut checked = (Instant::now(), None);
     let mut pause = Duration::from_millis(10);
     loop {
         let error = match Sql::connect(&LocalServer::of(config), ATTEMPT).await {
@@ -192,10 +196,13 @@ pub async fn wait_ready(config: &Config, guardian: &Guardian) -> std::result::Re
             return Err(StartError::Died(last_words(config)));
         };
         // Its attempts to get that WAL look like progress.
-        if error.is_starting() && checked.elapsed() > STARVED {
-            checked = Instant::now();
+        if error.is_starting() && checked.0.elapsed() > STARVED {
+            let segment = segment(&config.pgdata, pid);
+            // While it replays what it has, older complaints in the log say nothing.
+            let stands = segment.is_some() && segment == checked.1;
+            checked = (Instant::now(), segment);
             let words = last_words(config);
-            if words.contains(REMOVED) && lacks_wal(config).await {
+            if words.contains(REMOVED) && (stands && is_inconsistent(config, &error) || lacks_wal(config).await) {
                 return Err(StartError::Starved(words));
             }
         }
@@ -221,19 +228,39 @@ async fn lacks_wal(config: &Config) -> bool {
         && install.control_data(&config.pgdata).await.is_ok_and(|control| control.lacks_wal(&config.pgdata))
 }
 
+fn is_inconsistent(config: &Config, error: &SqlError) -> bool {
+    let says = matches!(error, SqlError::Server { code, message } if code == "57P03" && message.contains(INCONSISTENT));
+    says && standby::is_standby(&config.pgdata)
+}
+
+/// What the startup process says that it does.
+fn startup_title(pid: i32) -> Option<String> {
+    startup(&String::from_utf8_lossy(&std::fs::read(format!("/proc/{pid}/cmdline")).ok()?))
+}
+
+/// `postgres: startup recovering FILE`, or `postgres: CLUSTER_NAME: startup ...`.
+fn startup(title: &str) -> Option<String> {
+    let title = title.trim_end_matches('\0').trim();
+    let says = title.strip_prefix("postgres: ")?.rsplit(": ").next()?;
+    says.starts_with("startup").then(|| says.to_string())
+}
+
+/// The WAL file that is replayed or waited for.
+fn segment(pgdata: &Path, postmaster: i32) -> Option<String> {
+    let pids = remains::processes_of(pgdata, Some(postmaster));
+    let title = pids.into_iter().find_map(startup_title)?;
+    title.split_whitespace().next_back().map(str::to_string)
+}
+
 /// Processor time and I/O of the startup process, which does the recovery. The others do not count: our
 /// own attempts to connect make some.
 fn effort(pgdata: &Path, postmaster: i32) -> u64 {
-    let is_startup = |pid: &i32| {
-        std::fs::read(format!("/proc/{pid}/cmdline"))
-            .is_ok_and(|title| String::from_utf8_lossy(&title).starts_with("postgres: startup"))
-    };
     let io = |pid: i32| -> u64 {
         let text = std::fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
         text.lines().filter_map(|line| line.split_once(": ")?.1.parse::<u64>().ok()).sum()
     };
     let pids = remains::processes_of(pgdata, Some(postmaster));
-    pids.iter().filter(|pid| is_startup(pid)).map(|pid| io(*pid) + remains::stat(*pid).map_or(0, |s| s.cpu)).sum()
+    pids.iter().filter(|pid| startup_title(**pid).is_some()).map(|pid| io(*pid) + remains::stat(*pid).map_or(0, |s| s.cpu)).sum()
 }
 
 /// The end of what the postmaster wrote before it died: into startup.log, and once its logging
@@ -301,4 +328,20 @@ pub async fn reload(config: &Config) -> Result<()> {
     let sql = Sql::connect(&LocalServer::of(config), ATTEMPT).await?;
     sql.query("select pg_reload_conf()", ATTEMPT).await?;
     Ok(())
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_startup_process_is_known_by_its_title() {
+        for title in ["postgres: startup recovering 000000010000000000000003\0", "postgres: 15/main: startup recovering 000000010000000000000003"] {
+            assert_eq!(startup(title).unwrap(), "startup recovering 000000010000000000000003");
+        }
+        for title in ["postgres: checkpointer", "postgres: app startup 127.0.0.1(50020) idle", "/usr/lib/postgresql/15/bin/postgres -D x"] {
+            assert_eq!(startup(title), None, "{title}");
+        }
+    }
 }
