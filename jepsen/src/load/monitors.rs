@@ -48,7 +48,7 @@ fn made(uri: &str, text: &str) -> Result<()> {
     loop {
         match sql::try_query(uri, text, Duration::from_secs(5))? {
             Ok(_) => return Ok(()),
-            Err(error) if error.to_string().contains("exists") => return Ok(()),
+            Err(error) if error.code() == Some("23505") || error.to_string().contains("exists") => return Ok(()),
             Err(error) if std::time::Instant::now() > until => return Err(error).context(text.to_owned()),
             Err(_) => std::thread::sleep(Duration::from_millis(200)),
         }
