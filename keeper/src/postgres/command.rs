@@ -117,6 +117,7 @@ impl Program {
         let mut child = command
             .spawn()
             .map_err(|error| KeeperError::postgres(format!("cannot run {}: {error}", self.path.display())))?;
+        let pid = child.id();
         let _group = child.id().filter(|_| self.tied).map(Group);
         let (Some(out), Some(err)) = (child.stdout.take(), child.stderr.take()) else {
             return Err(KeeperError::internal(format!("{name} has no pipes")));
@@ -154,7 +155,11 @@ impl Program {
         };
         let all = async { tokio::join!(stdout, stderr, child.wait()) };
         let (stdout, stderr, status) = timeout(deadline, all).await.map_err(|_| {
-            KeeperError::postgres(format!("{name} did not finish within {} s and was stopped", deadline.as_secs_f32()))
+            let doing = pid.map(what_it_does).unwrap_or_default();
+            KeeperError::postgres(format!(
+                "{name} did not finish within {} s and was stopped{doing}",
+                deadline.as_secs_f32()
+            ))
         })?;
         let status = status.map_err(|error| KeeperError::postgres(format!("{name}: {error}")))?;
         if status.success() {
@@ -164,6 +169,16 @@ impl Program {
         let tail: Vec<&str> = said.lines().rev().take(6).collect();
         let tail: Vec<&str> = tail.into_iter().rev().collect();
         Err(KeeperError::postgres(format!("{name} failed ({status}): {}", tail.join(" | "))))
+    }
+}
+
+/// What the kernel tells of a process that does not end.
+fn what_it_does(pid: u32) -> String {
+    let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let state = read("status").lines().find_map(|line| Some(line.strip_prefix("State:")?.trim().to_string()));
+    match state {
+        Some(state) => format!(" ({state} in {})", read("wchan")),
+        None => " (it was gone)".to_string(),
     }
 }
 

@@ -12,6 +12,8 @@ use crate::error::{KeeperError, Result};
 
 /// One question, connecting included.
 const PATIENCE: Duration = Duration::from_secs(6);
+/// Connecting alone, in seconds: libpq then says which of the two it was.
+const CONNECT: u32 = 4;
 
 /// What a replication connection tells of its server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +34,7 @@ async fn ask(config: &Config, upstream: &Upstream, node_id: i64, replication: bo
     let install = Installation::of(&config.pg_ctl)?;
     let dbname = if replication { None } else { Some(config.dbname.as_str()) };
     let mut info = conninfo(config, upstream, node_id, dbname);
+    info.push_str(&format!(" connect_timeout={CONNECT}"));
     if replication {
         info.push_str(" replication=true");
     }
