@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use failover::{Call, Command, Health, NodeId, Settings};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -136,12 +136,12 @@ async fn try_probe(host: &str, port: u16) -> Result<(), String> {
 
 /// Logs in and judges the answer.
 pub(crate) async fn converse(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Result<(), String> {
-    let mut startup = Vec::new();
-    startup.extend_from_slice(&[0, 3, 0, 0]);
-    startup.extend_from_slice(b"user\0pgautofailover_monitor\0database\0postgres\0\0");
-    let length = startup.len() as u32 + 4;
+    const PARAMETERS: &[u8] = b"user\0pgautofailover_monitor\0database\0postgres\0\0";
+    // Length and protocol version, 3.0.
+    let startup = [&(PARAMETERS.len() as u32 + 8).to_be_bytes(), &[0, 3, 0, 0], PARAMETERS].concat();
     let broken = |e: std::io::Error| format!("connection broken: {e}");
-    stream.write_all(&length.to_be_bytes()).await.map_err(broken)?;
+    // The answer is some fifteen messages in one segment.
+    let mut stream = BufReader::new(stream);
     stream.write_all(&startup).await.map_err(broken)?;
     loop {
         let kind = stream.read_u8().await.map_err(broken)?;

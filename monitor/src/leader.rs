@@ -59,7 +59,7 @@ impl Leader {
     pub async fn prove(&self) -> Result<(), CallError> {
         match self.replica.read_barrier(Instant::now() + REPLICATION_DEADLINE).await {
             Ok(_) => {
-                self.observed.enter_term(self.replica.status().term, clock::now());
+                self.observed.enter_term(self.replica.leadership().term, clock::now());
                 Ok(())
             }
             Err(NotLeader { leader: Some(_) }) => Err(CallError::NotLeader),

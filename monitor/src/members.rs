@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use raft_store::{Role as RaftRole, Status, TlsConfig};
+use raft_store::{Leadership, Role as RaftRole, Status, TlsConfig};
 
 use crate::config::{Config, ConfigError, Replica};
 use crate::sql::backend::{ReplicaRow, Role};
@@ -73,11 +73,11 @@ impl Members {
     }
 
     /// The facade's view of the replica's role.
-    pub fn role(&self, status: &Status) -> Role {
-        match (status.role, status.leader) {
-            _ if !status.leader_seen || status.stopped.is_some() => Role::NoLeader,
+    pub fn role(&self, known: Leadership) -> Role {
+        match (known.role, known.leader) {
+            _ if !known.leader_seen || known.stopped => Role::NoLeader,
             (RaftRole::Leader, _) => Role::Leader,
-            (_, Some(leader)) if leader != status.id => Role::Follower { leader },
+            (_, Some(leader)) if leader != known.id => Role::Follower { leader },
             _ => Role::NoLeader,
         }
     }

@@ -80,7 +80,7 @@ impl Monitor {
     }
 
     async fn pass_on(self: Arc<Self>, node: failover::NodeId) {
-        match self.members.role(&self.replica.status()) {
+        match self.members.role(self.replica.leadership()) {
             Role::Leader => crate::watch::session_lost(self.clone(), node).await,
             Role::Follower { leader } => {
                 let body = [&[Kind::SessionLost as u8][..], &node.to_be_bytes()].concat();
@@ -137,10 +137,10 @@ impl Monitor {
     pub async fn follow_role(self: Arc<Self>) {
         let mut changes = self.replica.watch_status();
         loop {
-            let status = self.replica.status();
-            let role = self.members.role(&status);
+            let known = self.replica.leadership();
+            let role = self.members.role(known);
             if role == Role::Leader {
-                self.leader.observed.enter_term(status.term, clock::now());
+                self.leader.observed.enter_term(known.term, clock::now());
             }
             let changed = self.role.send_if_modified(|present| {
                 let changed = *present != role;
@@ -152,10 +152,10 @@ impl Monitor {
                     Role::Leader => info!(
                         "this monitor leads now (term {}): a grace period begins, and nothing is decided on a \
                          silence that it has not witnessed itself",
-                        status.term
+                        known.term
                     ),
                     Role::Follower { leader } => {
-                        info!("monitor \"{}\" leads (term {})", self.members.name(leader), status.term)
+                        info!("monitor \"{}\" leads (term {})", self.members.name(leader), known.term)
                     }
                     Role::NoLeader => warn!(
                         "no leader: a majority of the monitors cannot be reached. Nothing is decided until it can; \
@@ -235,8 +235,7 @@ impl Backend for Monitor {
     }
 
     async fn forward(&self, request: Vec<u8>) -> Result<Vec<u8>, CallError> {
-        let status = self.replica.status();
-        let leader = match self.members.role(&status) {
+        let leader = match self.members.role(self.replica.leadership()) {
             Role::Follower { leader } => leader,
             Role::Leader | Role::NoLeader => return Err(CallError::NoLeader),
         };
@@ -262,7 +261,7 @@ impl Backend for Monitor {
     }
 
     fn role(&self) -> Role {
-        self.members.role(&self.replica.status())
+        self.members.role(self.replica.leadership())
     }
 
     fn watch_role(&self) -> watch::Receiver<Role> {
@@ -279,7 +278,7 @@ impl Backend for Monitor {
     }
 
     fn replica_id(&self) -> u64 {
-        self.replica.status().id
+        self.replica.leadership().id
     }
 }
 

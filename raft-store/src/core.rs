@@ -83,7 +83,7 @@ impl Core {
     }
 
     /// openraft's view of itself, as of its last report.
-    pub fn metrics(&self) -> openraft::RaftMetrics<crate::types::TypeConfig> {
+    pub fn metrics(&self) -> crate::types::Metrics {
         self.raft.metrics().borrow_watched().clone()
     }
 

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
+use crate::alarm::Alarm;
 use crate::config::Config;
 use crate::core::Core;
 use crate::status::{Role, Status};
@@ -32,13 +33,13 @@ pub fn tick(core: &Core, status: &Status) {
 pub async fn send(core: Arc<Core>, mut status: watch::Receiver<Status>, mut stop: watch::Receiver<bool>) {
     let period = Duration::from_millis(core.cfg.heartbeat_ms);
     let work = async {
-        let mut sent = None;
+        let (mut sent, mut alarm) = (None, Alarm::new());
         while status.wait_for(|status| status.role == Role::Leader).await.is_ok() {
             let now = Instant::now();
             if let Some(due) = sent.max(core.barrier.last_round()).map(|last| last + period)
                 && due > now
             {
-                sleep_until(due).await;
+                alarm.until(due).await;
                 continue;
             }
             sent = Some(now);

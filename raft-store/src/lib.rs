@@ -8,6 +8,7 @@
 //! Consensus is openraft. None of its types is stored, sent or public, so that another version
 //! touches this crate alone. Decisions and measurements: `docs/decisions/0001-raft-store.md`.
 
+mod alarm;
 mod barrier;
 mod bootstrap;
 mod codec;
@@ -49,5 +50,5 @@ pub use error::{CallError, MembershipError, ProposeError, StartError};
 pub use log_writer::SKIP_SYNC;
 pub use replica::{Applied, CallHandler, MAX_CALL_BYTES, MAX_ENTRY_BYTES, Replica};
 pub use state_machine::StateMachine;
-pub use status::{PeerStatus, Role, Status};
+pub use status::{Leadership, PeerStatus, Role, Status};
 pub use tls::TlsConfig;

@@ -22,7 +22,7 @@ use crate::network::{Factory, Peers};
 use crate::peer::{Lane, RequestError};
 use crate::state_machine::StateMachine;
 use crate::state_store::StateStore;
-use crate::status::{self, Status};
+use crate::status::{self, Leadership, Status};
 use crate::types::{Command, Raft};
 use crate::wire::{Request, Response};
 use crate::{bootstrap, heartbeat, membership, server, storage, tls};
@@ -187,6 +187,11 @@ impl Replica {
     /// The view of this moment.
     pub fn status(&self) -> Status {
         status::current(&self.0.core, *self.0.recovered.borrow())
+    }
+
+    /// Who leads, as this replica knows at this moment.
+    pub fn leadership(&self) -> Leadership {
+        status::leadership(&self.0.core)
     }
 
     /// Wakes when anything but an index changes: role, term, leader, `leader_seen`, members, peers'

@@ -7,10 +7,12 @@ use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
 use openraft::Instant as _;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
+use crate::alarm::Alarm;
 use crate::core::Core;
 use crate::heartbeat;
+use crate::types::Metrics;
 
 /// Part in the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +85,36 @@ pub struct Status {
     pub stopped: Option<String>,
 }
 
+/// Who leads, as one replica knows at this moment: the part of [`Status`] that each request asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leadership {
+    /// Own id.
+    pub id: u64,
+    /// Part in the cluster.
+    pub role: Role,
+    /// Current term.
+    pub term: u64,
+    /// Who leads, as far as is known; may be stale when `leader_seen` is false.
+    pub leader: Option<u64>,
+    /// As in [`Status`].
+    pub leader_seen: bool,
+    /// Consensus has stopped for good.
+    pub stopped: bool,
+}
+
 impl Status {
+    /// The part that says who leads.
+    pub fn leadership(&self) -> Leadership {
+        Leadership {
+            id: self.id,
+            role: self.role,
+            term: self.term,
+            leader: self.leader,
+            leader_seen: self.leader_seen,
+            stopped: self.stopped.is_some(),
+        }
+    }
+
     /// The part whose change wakes watchers: everything but indexes.
     fn without_indexes(&self) -> Status {
         let mut s = self.clone();
@@ -97,16 +128,13 @@ impl Status {
     }
 }
 
-/// Computes the status now.
-pub fn current(core: &Core, recovered: bool) -> Status {
-    let m = core.metrics();
-    let introduction = core.identities.introduction();
+/// Computes who leads now. Called for every request: copies nothing.
+pub fn leadership(core: &Core) -> Leadership {
+    leads(core, &core.raft.metrics().borrow_watched())
+}
+
+fn leads(core: &Core, m: &Metrics) -> Leadership {
     let lease = Duration::from_millis(core.cfg.election_timeout_max_ms);
-    let voters: Vec<u64> = m.membership_config.voter_ids().collect();
-    let names = |id: u64| {
-        let configured = core.cfg.members.iter().find(|c| c.id == id).map(|c| c.name.clone());
-        configured.or(m.membership_config.get_node(&id).map(|n| n.name.clone())).unwrap_or_default()
-    };
     let initialised = m.last_log_index.is_some() || m.current_term > 0;
     let role = match m.state {
         _ if !initialised => Role::Uninitialised,
@@ -117,9 +145,29 @@ pub fn current(core: &Core, recovered: bool) -> Status {
     };
     let leader_seen = match role {
         Role::Leader => {
-            voters == [core.cfg.id] || m.last_quorum_acked.is_some_and(|t| t.into_inner().elapsed() < lease)
+            m.membership_config.voter_ids().eq([core.cfg.id]) || m.last_quorum_acked.is_some_and(|t| t.into_inner().elapsed() < lease)
         }
         _ => m.current_leader.is_some() && core.leader_silence().is_some_and(|s| s < lease),
+    };
+    Leadership {
+        id: core.cfg.id,
+        role,
+        term: m.current_term,
+        leader: m.current_leader,
+        leader_seen,
+        stopped: m.running_state.is_err(),
+    }
+}
+
+/// Computes the status now.
+pub fn current(core: &Core, recovered: bool) -> Status {
+    let m = core.metrics();
+    let Leadership { role, term, leader, leader_seen, .. } = leads(core, &m);
+    let introduction = core.identities.introduction();
+    let voters: Vec<u64> = m.membership_config.voter_ids().collect();
+    let names = |id: u64| {
+        let configured = core.cfg.members.iter().find(|c| c.id == id).map(|c| c.name.clone());
+        configured.or(m.membership_config.get_node(&id).map(|n| n.name.clone())).unwrap_or_default()
     };
     let peers = m
         .membership_config
@@ -142,8 +190,8 @@ pub fn current(core: &Core, recovered: bool) -> Status {
         id: core.cfg.id,
         name: introduction.name,
         role,
-        term: m.current_term,
-        leader: m.current_leader,
+        term,
+        leader,
         leader_seen,
         last_log_index: m.last_log_index,
         applied_index: core.applied.index(),
@@ -181,6 +229,7 @@ pub async fn keep(
 ) {
     let mut metrics = core.raft.server_metrics();
     let mut facts = core.identities.changed.subscribe();
+    let mut alarm = Alarm::new();
     loop {
         let now = current(&core, *recovered.borrow());
         let next_look = if now.leader_seen { lease_left(&core, now.role).max(UNSEEN_LOOK) } else { UNSEEN_LOOK };
@@ -199,7 +248,7 @@ pub async fn keep(
                 sleep(Duration::from_millis(if changed.is_ok() { 1 } else { 100 })).await;
             }
             _ = facts.changed() => {}
-            () = sleep(next_look) => {}
+            () = alarm.until(Instant::now() + next_look) => {}
             _ = async { stop.wait_for(|s| *s).await.map(drop) } => return,
         }
     }

@@ -51,4 +51,5 @@ pub type Entry = openraft::alias::EntryOf<TypeConfig>;
 pub type Membership = openraft::Membership<u64, Node>;
 pub type StoredMembershipOf = openraft::alias::StoredMembershipOf<TypeConfig>;
 pub type SnapshotMeta = openraft::alias::SnapshotMetaOf<TypeConfig>;
+pub type Metrics = openraft::RaftMetrics<TypeConfig>;
 pub type Raft = openraft::Raft<TypeConfig, crate::state_store::StateStore>;

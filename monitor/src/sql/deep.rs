@@ -10,3 +10,17 @@ const STACK: usize = 64 * 1024 * 1024;
 pub fn deep<R>(work: impl FnOnce() -> R) -> R {
     stacker::grow(STACK, work)
 }
+
+/// Statements of more bytes than this are planned where they delay nobody.
+const LONG: usize = 2048;
+
+/// Plans a statement of `length` bytes. A long one takes milliseconds, in which the thread serves nobody
+/// else: neither heartbeats nor other clients.
+pub fn aside<T>(length: usize, work: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    let can_move = Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);
+    match length > LONG && can_move {
+        true => tokio::task::block_in_place(work),
+        false => work(),
+    }
+}
