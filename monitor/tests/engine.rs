@@ -9,13 +9,12 @@ use monitor::sql::types::PgType;
 /// Types that PostgreSQL has and the wire enum has not: they travel as text, or as the next wider.
 fn wire_name(declared: &str) -> &str {
     match declared {
-        d if d.ends_with("[]") || d.starts_with("character varying") => "text",
-        "smallint" => "integer",
+        d if d.starts_with("character varying") => "character varying",
         "real" => "double precision",
-        "date" | "timestamp without time zone" | "time without time zone" | "regclass" | "regtype" | "regnamespace"
-        | "record" | "inet" | "regproc" => "text",
+        "record" | "inet" => "text",
+        "aclitem[]" => "text[]",
         "information_schema.sql_identifier" => "name",
-        "information_schema.character_data" | "information_schema.yes_or_no" => "text",
+        "information_schema.character_data" | "information_schema.yes_or_no" => "character varying",
         other => other,
     }
 }

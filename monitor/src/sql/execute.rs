@@ -129,7 +129,7 @@ impl<'a> Run<'a> {
 
     async fn statement(&mut self, plan: &Plan) -> Result<(Option<RowSet>, String), Fail> {
         let rows = match plan {
-            Plan::Show(name) => self.show(name.as_deref()).await?,
+            Plan::Show(name) => return Ok((Some(self.show(name.as_deref()).await?), "SHOW".to_string())),
             Plan::AlterSetting { system, name, value } => {
                 let command = self.alter(*system, name.as_deref(), value.as_deref())?;
                 self.write(command).await?;

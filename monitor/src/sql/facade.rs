@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use super::backend::{Backend, Consistency, Role, TransactionId};
 use super::context::StatementContext;
-use super::deep::deep;
+use super::deep::{aside, deep};
 use super::engine::{Engine, Param};
 use super::error::SqlError;
 use super::execute::{Done, Fail, Run, list_columns};
@@ -211,7 +211,8 @@ impl Facade {
             Ok(ForwardRequest::Statement { text, oids, params, context }) => {
                 // `in_recovery` stays that of the monitor which the client is connected to.
                 let params: Vec<Param> = params.into_iter().map(|(ty, value)| Param { ty, value }).collect();
-                match self.plans.plan(&text, &oids, context.around.test_mode && self.config.test_mode) {
+                let test_mode = context.around.test_mode && self.config.test_mode;
+                match aside(text.len(), || self.plans.plan(&text, &oids, test_mode)) {
                     Err(e) => ForwardReply::Sql(e),
                     Ok(planned) => Run::new(&self.backend, &self.engine, &context, &params).run(&planned).await.into(),
                 }

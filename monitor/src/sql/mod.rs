@@ -4,12 +4,15 @@
 //! are routed and executed by typed code; every other SELECT is answered by `engine`, an
 //! in-memory SQLite that mirrors the replicated state. `node_active` never meets an SQL engine.
 
+mod amounts;
 pub mod backend;
+mod client_settings;
 mod context;
 mod deep;
 pub mod engine;
 pub mod error;
 mod execute;
+mod extension;
 pub mod facade;
 mod forward;
 pub mod function;

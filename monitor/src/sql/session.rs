@@ -12,6 +12,7 @@ use super::context::StatementContext;
 use super::engine::Param;
 use super::error::SqlError;
 use super::execute::Done;
+use super::extension;
 use super::facade::{Facade, writes};
 use super::plan::{Plan, Planned, TransactionPlan};
 use super::settings::SessionSettings;
@@ -105,11 +106,11 @@ fn reported_node(planned: &Planned, done: &Done) -> Option<NodeId> {
     }
 }
 
-fn notice(severity: &str, sqlstate: &str, message: impl Into<String>) -> Notice {
+pub(super) fn notice(severity: &str, sqlstate: &str, message: impl Into<String>) -> Notice {
     Notice { severity: severity.to_string(), sqlstate: sqlstate.to_string(), message: message.into(), detail: None, hint: None }
 }
 
-fn with_notice(tag: &str, notice: Notice) -> Done {
+pub(super) fn with_notice(tag: &str, notice: Notice) -> Done {
     Done { notices: vec![notice], ..Done::tag(tag) }
 }
 
@@ -287,6 +288,13 @@ impl Session {
         }
         // A cancel request that came too late for the last statement is not meant for this one.
         let _ = self.cancel.notified().now_or_never();
+        let limit = self.ctx.settings.timeout("statement_timeout");
+        let too_long = async {
+            match limit {
+                Some(limit) => tokio::time::sleep(limit).await,
+                None => std::future::pending().await,
+            }
+        };
         let work = self.facade.execute(self.ctx.clone(), planned.clone(), prepared.oids.clone(), params);
         let done = tokio::select! {
             biased;
@@ -294,6 +302,7 @@ impl Session {
             () = self.cancel.notified() => {
                 return Err(SqlError::new("57014", "canceling statement due to user request"));
             }
+            () = too_long => return Err(SqlError::new("57014", "canceling statement due to statement timeout")),
         };
         self.reporter = reported_node(planned, &done).or(self.reporter);
         if !done.made.is_empty() {
@@ -316,11 +325,15 @@ impl Session {
                 let warning = self.set(name, value.as_deref(), *local)?;
                 Done { notices: warning.into_iter().collect(), ..Done::tag("SET") }
             }
-            Plan::SetModes { read_only, session } => {
-                if let Some(read_only) = read_only {
-                    let value = Some(if *read_only { "on" } else { "off" });
+            Plan::SetModes { modes, session } => {
+                if let Some(read_only) = modes.read_only {
+                    let value = Some(if read_only { "on" } else { "off" });
                     let name = if *session { "default_transaction_read_only" } else { "transaction_read_only" };
                     self.set(name, value, !session)?;
+                }
+                if modes.isolation.is_some() {
+                    let name = if *session { "default_transaction_isolation" } else { "transaction_isolation" };
+                    self.set(name, modes.isolation, !session)?;
                 }
                 Done::tag("SET")
             }
@@ -375,7 +388,9 @@ impl Session {
                 }
                 Done::tag("DEALLOCATE")
             }
-            Plan::CreateExtension { if_not_exists, name } => create_extension(*if_not_exists, name)?,
+            Plan::CreateExtension { if_not_exists, name } => extension::create(*if_not_exists, name)?,
+            Plan::UpdateExtension { name, to } => extension::update(name, to.as_deref(), &self.ctx.extension_version())?,
+            Plan::Drop { kind, if_exists, name } => extension::drop_object(kind, *if_exists, name)?,
             _ => return Ok(None),
         }))
     }
@@ -414,7 +429,7 @@ impl Session {
 
     async fn transaction(&mut self, plan: &TransactionPlan) -> Result<Done, SqlError> {
         match plan {
-            TransactionPlan::Begin { start, read_only } => {
+            TransactionPlan::Begin { start, modes } => {
                 let tag = if *start { "START TRANSACTION" } else { "BEGIN" };
                 let done = match self.block {
                     Block::None => {
@@ -427,8 +442,11 @@ impl Session {
                     }
                     _ => with_notice(tag, notice("WARNING", "25001", "there is already a transaction in progress")),
                 };
-                if let Some(read_only) = read_only {
-                    self.set("transaction_read_only", Some(if *read_only { "on" } else { "off" }), true)?;
+                if let Some(read_only) = modes.read_only {
+                    self.set("transaction_read_only", Some(if read_only { "on" } else { "off" }), true)?;
+                }
+                if modes.isolation.is_some() {
+                    self.set("transaction_isolation", modes.isolation, true)?;
                 }
                 Ok(done)
             }
@@ -515,15 +533,4 @@ impl Session {
             .rposition(|s| s.name == name)
             .ok_or_else(|| SqlError::new("3B001", format!("savepoint \"{name}\" does not exist")))
     }
-}
-
-fn create_extension(if_not_exists: bool, name: &str) -> Result<Done, SqlError> {
-    if !matches!(name, "pgautofailover" | "btree_gist" | "plpgsql") {
-        return Err(SqlError::new("0A000", format!("extension \"{name}\" is not available")));
-    }
-    if !if_not_exists {
-        return Err(SqlError::new("42710", format!("extension \"{name}\" already exists")));
-    }
-    let message = format!("extension \"{name}\" already exists, skipping");
-    Ok(with_notice("CREATE EXTENSION", notice("NOTICE", "42710", message)))
 }

@@ -24,6 +24,8 @@ pub enum PgType {
     Unknown,
     /// `pgautofailover.replication_state`.
     ReplicationState,
+    /// Any other type, by its OID. Its values travel as text.
+    Other(u32),
 }
 
 impl PgType {
@@ -48,11 +50,12 @@ impl PgType {
             PgType::PgLsn => 3220,
             PgType::Jsonb => 3802,
             PgType::ReplicationState => 17040,
+            PgType::Other(oid) => oid,
         }
     }
 
     /// What `format_type` prints.
-    pub const fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             PgType::Bool => "boolean",
             PgType::Char => "\"char\"",
@@ -71,9 +74,53 @@ impl PgType {
             PgType::PgLsn => "pg_lsn",
             PgType::Jsonb => "jsonb",
             PgType::ReplicationState => "pgautofailover.replication_state",
+            PgType::Other(oid) => OTHERS.iter().find(|other| other.0 == oid).map_or("text", |other| other.1),
         }
     }
 }
+
+/// The types that [`PgType::Other`] may stand for.
+const OTHERS: &[(u32, &str)] = &[
+    (17, "bytea"),
+    (21, "smallint"),
+    (24, "regproc"),
+    (28, "xid"),
+    (199, "json[]"),
+    (1000, "boolean[]"),
+    (1001, "bytea[]"),
+    (1002, "\"char\"[]"),
+    (1003, "name[]"),
+    (1005, "smallint[]"),
+    (1007, "integer[]"),
+    (1008, "regproc[]"),
+    (1009, "text[]"),
+    (1011, "xid[]"),
+    (1015, "character varying[]"),
+    (1016, "bigint[]"),
+    (1022, "double precision[]"),
+    (1028, "oid[]"),
+    (1043, "character varying"),
+    (1082, "date"),
+    (1083, "time without time zone"),
+    (1114, "timestamp without time zone"),
+    (1115, "timestamp without time zone[]"),
+    (1182, "date[]"),
+    (1183, "time without time zone[]"),
+    (1185, "timestamp with time zone[]"),
+    (1187, "interval[]"),
+    (1231, "numeric[]"),
+    (2205, "regclass"),
+    (2206, "regtype"),
+    (2210, "regclass[]"),
+    (2211, "regtype[]"),
+    (3221, "pg_lsn[]"),
+    (3807, "jsonb[]"),
+    (4089, "regnamespace"),
+    (4090, "regnamespace[]"),
+    (4096, "regrole"),
+    (4097, "regrole[]"),
+    (17039, "pgautofailover.replication_state[]"),
+];
 
 /// One SQL value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

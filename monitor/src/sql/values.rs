@@ -7,7 +7,7 @@ use std::fmt::Write;
 use bytes::{BufMut, BytesMut};
 use failover::{Lsn, NodeState, WallTime};
 
-use super::engine::time;
+use super::engine::{self, time};
 use super::error::SqlError;
 use super::types::{Datum, PgType};
 
@@ -47,6 +47,9 @@ pub const fn type_length(ty: PgType) -> i16 {
         PgType::Interval => 16,
         PgType::Name => 64,
         PgType::Unknown => -2,
+        PgType::Other(21) => 2,
+        PgType::Other(1082 | 24 | 28 | 2205 | 2206 | 4089 | 4096) => 4,
+        PgType::Other(1083 | 1114) => 8,
         _ => -1,
     }
 }
@@ -100,7 +103,7 @@ pub fn parse(ty: PgType, text: &str) -> Result<Datum, SqlError> {
             }
             Datum::Text(trimmed.to_string())
         }
-        PgType::Text | PgType::Char | PgType::Interval | PgType::Unknown => Datum::Text(text.to_string()),
+        PgType::Text | PgType::Char | PgType::Interval | PgType::Unknown | PgType::Other(_) => Datum::Text(text.to_string()),
         PgType::Void => Datum::Text(String::new()),
     })
 }
@@ -191,11 +194,6 @@ pub fn utf8(bytes: &[u8]) -> Result<&str, SqlError> {
     })
 }
 
-/// Whether values of the type can be sent in binary format.
-pub const fn has_binary_output(ty: PgType) -> bool {
-    !matches!(ty, PgType::Interval)
-}
-
 /// The binary form of a non-null value. A datum that does not fit its column's type is sent as the
 /// type's zero: that is a bug of ours, not a reason to break the connection.
 pub fn write_binary(b: &mut BytesMut, datum: &Datum, ty: PgType) {
@@ -221,6 +219,7 @@ pub fn write_binary(b: &mut BytesMut, datum: &Datum, ty: PgType) {
             write_text(b, datum);
         }
         PgType::Numeric => write_numeric(b, &to_text(datum)),
+        PgType::Interval | PgType::Other(_) => engine::write_binary(b, ty, &to_text(datum)),
         _ => write_text(b, datum),
     }
 }

@@ -170,7 +170,8 @@ async fn settings() {
     assert_eq!(c.simple("ALTER DATABASE pg_auto_failover SET pgautofailover.health_check_period = 100").await.tags, ["ALTER DATABASE"]);
     assert_eq!(c.simple("SHOW pgautofailover.health_check_period").await.row(), ["100ms"]);
     assert_eq!(c.simple("ALTER SYSTEM SET pgautofailover.health_check_period TO 'soon'").await.sqlstate(), "22023");
-    assert_eq!(c.simple("ALTER SYSTEM SET work_mem TO '1MB'").await.sqlstate(), "42704");
+    assert_eq!(c.simple("ALTER SYSTEM SET work_mem TO '1MB'").await.sqlstate(), "0A000");
+    assert_eq!(c.simple("ALTER SYSTEM SET nosuch TO '1MB'").await.sqlstate(), "42704");
 }
 
 #[tokio::test]
@@ -415,7 +416,8 @@ async fn styles_that_are_not_written_are_refused() {
     assert_eq!(c.simple("SET IntervalStyle = 'iso_8601'").await.sqlstate(), "0A000");
     assert_eq!(c.simple("SET ROLE NONE").await.tags, ["SET"]);
     assert_eq!(c.simple("SET SESSION AUTHORIZATION DEFAULT").await.tags, ["SET"]);
-    assert_eq!(c.simple("SET ROLE somebody").await.sqlstate(), "0A000");
+    assert_eq!(c.simple("SET ROLE somebody").await.sqlstate(), "22023");
+    assert_eq!(c.simple("SET ROLE autoctl").await.sqlstate(), "0A000");
 }
 
 #[tokio::test]
@@ -435,4 +437,62 @@ async fn constants_name_their_types() {
     assert_eq!(c.simple("select count(*) from pgautofailover.node where reportedlsn > pg_lsn '0/0'").await.row(), ["0"]);
     assert_eq!(c.simple("select pg_lsn 'nonsense'").await.sqlstate(), "22P02");
     assert_eq!(c.simple("select pgautofailover.replication_state 'nonsense'").await.sqlstate(), "22P02");
+}
+
+#[tokio::test]
+async fn settings_are_read_as_postgresql_reads_them() {
+    let server = Server::leader().await;
+    let mut c = Client::connect(server.address).await;
+    for (set, name, shown) in [
+        ("SET statement_timeout = '1.5s'", "statement_timeout", "1500ms"),
+        ("SET idle_in_transaction_session_timeout = 60000", "idle_in_transaction_session_timeout", "1min"),
+        ("SET lock_timeout TO 0", "lock_timeout", "0"),
+        ("SET work_mem = '8MB'", "work_mem", "8MB"),
+        ("SET search_path = \"$user\", Public", "search_path", "\"$user\", public"),
+        ("SET search_path = ''", "search_path", "\"\""),
+        ("BEGIN ISOLATION LEVEL SERIALIZABLE", "transaction_isolation", "serializable"),
+    ] {
+        assert_eq!(c.simple(set).await.error, None, "{set}");
+        let answer = c.simple(&format!("SHOW {name}")).await;
+        assert_eq!(answer.row(), [shown], "{set}");
+        assert_eq!(answer.tags, ["SHOW"], "{set}");
+    }
+    assert_eq!(c.simple("COMMIT; SHOW transaction_isolation").await.row(), ["read committed"]);
+    for set in [
+        "SET statement_timeout = 'soon'",
+        "SET statement_timeout = -1",
+        "SET statement_timeout = '5 parsecs'",
+        "SET work_mem = '1kB'",
+        "SET synchronous_commit = 'bogus'",
+        "SET enable_seqscan = 'x'",
+        "SET random_page_cost = -1",
+        "SET extra_float_digits = 4",
+    ] {
+        assert_eq!(c.simple(set).await.sqlstate(), "22023", "{set}");
+    }
+}
+
+#[tokio::test]
+async fn a_statement_that_takes_too_long_is_cancelled() {
+    let server = Server::leader().await;
+    let mut c = Client::connect(server.address).await;
+    assert_eq!(c.simple("SET statement_timeout = '50ms'").await.error, None);
+    assert_eq!(c.simple("SELECT pg_sleep(30)").await.sqlstate(), "57014");
+    assert_eq!(c.simple("SELECT 1").await.row(), ["1"]);
+}
+
+#[tokio::test]
+async fn extensions_are_as_they_are() {
+    let server = Server::leader().await;
+    let mut c = Client::connect(server.address).await;
+    assert_eq!(c.simple("ALTER EXTENSION pgautofailover UPDATE").await.tags, ["ALTER EXTENSION"]);
+    assert_eq!(c.simple("ALTER EXTENSION pgautofailover UPDATE TO '2.0'").await.tags, ["ALTER EXTENSION"]);
+    assert_eq!(c.simple("ALTER EXTENSION pgautofailover UPDATE TO '2.2'").await.sqlstate(), "0A000");
+    assert_eq!(c.simple("ALTER EXTENSION pgautofailover UPDATE TO '9.9'").await.sqlstate(), "22023");
+    assert_eq!(c.simple("ALTER EXTENSION nosuch UPDATE").await.sqlstate(), "42704");
+    assert_eq!(c.simple("DROP EXTENSION pgautofailover CASCADE").await.sqlstate(), "0A000");
+    assert_eq!(c.simple("DROP EXTENSION nosuch").await.sqlstate(), "42704");
+    assert_eq!(c.simple("DROP EXTENSION IF EXISTS nosuch").await.tags, ["DROP EXTENSION"]);
+    assert_eq!(c.simple("DROP TABLE pgautofailover.node").await.sqlstate(), "42501");
+    assert_eq!(c.simple("DROP ROLE autoctl_node").await.sqlstate(), "0A000");
 }

@@ -26,7 +26,9 @@ use super::function::Function;
 use super::types::{Column, Datum, PgType, RowSet};
 use ty::Ty;
 
+pub use catalog::names::quote_ident;
 pub use session_view::{SessionView, SettingView};
+pub(crate) use value::binary::write as write_binary;
 pub(crate) use value::{time, zone};
 
 /// The value of a `$n` parameter.

@@ -86,6 +86,14 @@ const SCALARS: &[(Ty, &str, i64, &str)] = &[
     (Ty::Unknown, "unknown", 705, "unknown"),
 ];
 
+/// OIDs of array types, by that of their elements.
+const ARRAYS: &[(i64, i64)] = &[
+    (16, 1000), (17, 1001), (18, 1002), (19, 1003), (20, 1016), (21, 1005), (23, 1007), (24, 1008), (25, 1009),
+    (26, 1028), (28, 1011), (114, 199), (701, 1022), (1043, 1015), (1082, 1182), (1083, 1183), (1114, 1115),
+    (1184, 1185), (1186, 1187), (1700, 1231), (2205, 2210), (2206, 2211), (3220, 3221), (3802, 3807), (4089, 4090),
+    (4096, 4097), (17040, 17039),
+];
+
 /// Types that are spelled otherwise in statements or in the catalog.
 const ALIASES: &[(&str, Ty)] = &[
     ("boolean", Ty::Bool),
@@ -169,14 +177,23 @@ impl Ty {
 
     /// `pg_type.oid`.
     pub fn oid(self) -> i64 {
-        SCALARS.iter().find(|s| s.0 == self).map(|s| s.2).unwrap_or(25)
+        match self {
+            Ty::Array(elem) => ARRAYS.iter().find(|a| a.0 == elem.oid()).map_or(1009, |a| a.1),
+            scalar => SCALARS.iter().find(|s| s.0 == scalar).map_or(25, |s| s.2),
+        }
+    }
+
+    /// The inverse of [`Ty::oid`].
+    pub fn from_oid(oid: i64) -> Option<Ty> {
+        let scalar = |oid: i64| SCALARS.iter().find(|s| s.2 == oid).map(|s| s.0);
+        scalar(oid).or_else(|| Some(scalar(ARRAYS.iter().find(|a| a.1 == oid)?.0)?.array()))
     }
 
     /// The type in a row description.
     pub fn wire(self) -> PgType {
         match self {
             Ty::Bool => PgType::Bool,
-            Ty::Int2 | Ty::Int4 => PgType::Int4,
+            Ty::Int4 => PgType::Int4,
             Ty::Int8 => PgType::Int8,
             Ty::Oid => PgType::Oid,
             Ty::Float8 => PgType::Float8,
@@ -190,7 +207,9 @@ impl Ty {
             Ty::Jsonb => PgType::Jsonb,
             Ty::State => PgType::ReplicationState,
             Ty::Void => PgType::Void,
-            _ => PgType::Text,
+            Ty::Text | Ty::Unknown => PgType::Text,
+            // Below 2^32: both come from the tables above.
+            other => PgType::Other(other.oid() as u32),
         }
     }
 
@@ -214,6 +233,7 @@ impl Ty {
             PgType::Void => Ty::Void,
             PgType::Unknown => Ty::Unknown,
             PgType::ReplicationState => Ty::State,
+            PgType::Other(oid) => Ty::from_oid(i64::from(oid)).unwrap_or(Ty::Text),
         }
     }
 

@@ -96,7 +96,7 @@ pub(super) fn active(a: &[Datum]) -> Result<Command, SqlError> {
         timeline: int4(a, 5)?,
         lsn: lsn(a, 6)?,
         sync_state: SyncState::from_name(&sync_state)
-            .ok_or_else(|| SqlError::new("22023", format!("unexpected value for reported sync state: \"{sync_state}\"")))?,
+            .ok_or_else(|| SqlError::new("22023", format!("unknown pg_stat_replication.sync_state \"{sync_state}\"")))?,
         extended: None,
     }))
 }

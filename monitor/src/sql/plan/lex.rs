@@ -218,11 +218,12 @@ pub fn syntax_error(query: &str, at: Option<&TokenWithSpan>) -> SqlError {
 /// first one that is spelt so, in statement `at` or in any.
 pub fn locate(mut error: SqlError, query: &str, at: Option<usize>) -> SqlError {
     let constant = error.sqlstate == "22P02";
-    if error.position.is_some() || !(constant || matches!(error.sqlstate.as_str(), "42703" | "42P01" | "3F000")) {
+    if error.position.is_some() || !(constant || matches!(error.sqlstate.as_str(), "42703" | "42P01" | "3F000" | "42883")) {
         return error;
     }
     let mut quoted = error.message.split('"').skip(1).step_by(2);
-    let about = if constant { quoted.last() } else { quoted.next() };
+    let function = error.message.strip_prefix("function ").and_then(|rest| rest.split('(').next());
+    let about = if constant { quoted.last() } else { function.or_else(|| quoted.next()) };
     let (Some(about), Ok(pieces)) = (about, split(query)) else { return error };
     let name = about.split('.').next().unwrap_or(about);
     let is_it = |token: &Token| match token {

@@ -45,9 +45,16 @@ impl Planned {
     }
 }
 
+/// What a statement says about its transaction.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Modes {
+    pub read_only: Option<bool>,
+    pub isolation: Option<&'static str>,
+}
+
 #[derive(Debug)]
 pub enum TransactionPlan {
-    Begin { start: bool, read_only: Option<bool> },
+    Begin { start: bool, modes: Modes },
     Commit { chain: bool },
     Rollback { chain: bool },
     Savepoint(String),
@@ -62,7 +69,7 @@ pub enum Plan {
     /// `None` is DEFAULT.
     Set { name: String, value: Option<String>, local: bool },
     /// SET TRANSACTION, SET SESSION CHARACTERISTICS.
-    SetModes { read_only: Option<bool>, session: bool },
+    SetModes { modes: Modes, session: bool },
     /// `None`: all.
     Reset(Option<String>),
     /// `None`: all.
@@ -74,6 +81,10 @@ pub enum Plan {
     /// ALTER SYSTEM, ALTER DATABASE: SET or RESET (`value` is `None`); no name: RESET ALL.
     AlterSetting { system: bool, name: Option<String>, value: Option<String> },
     CreateExtension { if_not_exists: bool, name: String },
+    /// ALTER EXTENSION ... UPDATE [TO version].
+    UpdateExtension { name: String, to: Option<String> },
+    /// DROP of a kind of object; extensions and tables.
+    Drop { kind: &'static str, if_exists: bool, name: String },
     /// `SELECT set_config(name, value, is_local)`.
     SetConfig { args: [ArgSource; 3], column: String },
     /// `SELECT ... FROM pg_available_extensions WHERE name = ...`.

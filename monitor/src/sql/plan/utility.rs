@@ -4,7 +4,8 @@
 use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::lex::{Piece, syntax_error};
-use super::{Plan, TransactionPlan};
+use super::{Modes, Plan, TransactionPlan};
+use crate::sql::engine::quote_ident;
 use crate::sql::error::SqlError;
 
 /// A cursor over the tokens of one statement.
@@ -109,31 +110,36 @@ impl<'a> Words<'a> {
             self.end()?;
             return Ok(None);
         }
-        let mut value = self.value()?;
+        // Its value is a list of names, kept as they would have to be written.
+        let listed = |value: String| if name == "search_path" { quote_ident(&value) } else { value };
+        let mut value = listed(self.value()?);
         while matches!(self.peek().map(|t| &t.token), Some(Token::Comma)) {
             if !matches!(name, "search_path" | "datestyle") && !name.contains('.') {
                 return Err(SqlError::new("22023", format!("SET {name} takes only one argument")));
             }
             self.at += 1;
-            value = format!("{value}, {}", self.value()?);
+            value = format!("{value}, {}", listed(self.value()?));
         }
         self.end()?;
         Ok(Some(value))
     }
 
-    /// Transaction modes; `Some(read_only)` when one of them says so.
-    fn modes(&mut self) -> Result<Option<bool>, SqlError> {
-        let mut read_only = None;
+    fn modes(&mut self) -> Result<Modes, SqlError> {
+        const LEVELS: [(&str, &[&str]); 4] = [
+            ("serializable", &["serializable"]),
+            ("repeatable read", &["repeatable", "read"]),
+            ("read committed", &["read", "committed"]),
+            ("read uncommitted", &["read", "uncommitted"]),
+        ];
+        let mut modes = Modes::default();
         while self.peek().is_some() {
             if self.words(&["isolation", "level"]) {
-                let known = [&["serializable"][..], &["repeatable", "read"], &["read", "committed"], &["read", "uncommitted"]];
-                if !known.iter().any(|words| self.words(words)) {
-                    return Err(self.error());
-                }
+                let level = LEVELS.iter().find(|(_, words)| self.words(words));
+                modes.isolation = Some(level.ok_or_else(|| self.error())?.0);
             } else if self.words(&["read", "only"]) {
-                read_only = Some(true);
+                modes.read_only = Some(true);
             } else if self.words(&["read", "write"]) {
-                read_only = Some(false);
+                modes.read_only = Some(false);
             } else if !(self.word("deferrable") || self.words(&["not", "deferrable"])) {
                 return Err(self.error());
             }
@@ -141,7 +147,7 @@ impl<'a> Words<'a> {
                 self.at += 1;
             }
         }
-        Ok(read_only)
+        Ok(modes)
     }
 }
 
@@ -176,12 +182,13 @@ pub fn parse(query: &str, piece: &Piece) -> Option<Parsed> {
         "discard" => discard(&mut w),
         "deallocate" => deallocate(&mut w),
         "alter" => alter(&mut w),
+        "drop" => drop_object(&mut w),
         "create" => create(&mut w),
         "explain" => unsupported("EXPLAIN"),
         "prepare" | "execute" => unsupported("PREPARE and EXECUTE in SQL").map_err(|e| e.hint("Use the extended protocol.")),
         "declare" | "fetch" | "move" | "close" => unsupported("a cursor in SQL"),
         other @ ("copy" | "lock" | "vacuum" | "analyze" | "analyse" | "checkpoint" | "do" | "call" | "grant" | "revoke"
-        | "drop" | "comment" | "security" | "reindex" | "cluster" | "refresh" | "import" | "load" | "reassign") => {
+        | "comment" | "security" | "reindex" | "cluster" | "refresh" | "import" | "load" | "reassign") => {
             unsupported(&other.to_ascii_uppercase())
         }
         _ => return None,
@@ -194,8 +201,8 @@ fn begin(w: &mut Words<'_>, start: bool) -> Parsed {
     } else if !w.word("transaction") {
         w.word("work");
     }
-    let read_only = w.modes()?;
-    Ok(Plan::Transaction(TransactionPlan::Begin { start, read_only }))
+    let modes = w.modes()?;
+    Ok(Plan::Transaction(TransactionPlan::Begin { start, modes }))
 }
 
 fn finish(w: &mut Words<'_>, commit: bool) -> Parsed {
@@ -222,15 +229,15 @@ fn finish(w: &mut Words<'_>, commit: bool) -> Parsed {
 fn set(w: &mut Words<'_>) -> Parsed {
     let local = w.word("local");
     if w.words(&["session", "characteristics", "as", "transaction"]) {
-        let read_only = w.modes()?;
-        return Ok(Plan::SetModes { read_only, session: true });
+        let modes = w.modes()?;
+        return Ok(Plan::SetModes { modes, session: true });
     }
     if !local {
         w.word("session");
     }
     if w.word("transaction") {
-        let read_only = w.modes()?;
-        return Ok(Plan::SetModes { read_only, session: false });
+        let modes = w.modes()?;
+        return Ok(Plan::SetModes { modes, session: false });
     }
     if w.words(&["time", "zone"]) {
         let value = match w.word("interval") {
@@ -255,8 +262,11 @@ fn set(w: &mut Words<'_>) -> Parsed {
         w.end()?;
         return Ok(Plan::Set { name: "role".to_string(), value: None, local });
     }
-    if w.word("role") || w.word("authorization") {
-        return Err(SqlError::new("0A000", "changing the role of a session is not supported"));
+    let assigned = |w: &Words<'_>| matches!(w.tokens.get(w.at + 1).map(|t| &t.token), Some(Token::Eq));
+    if !assigned(w) && (w.word("role") || w.word("authorization")) {
+        let value = Some(w.value()?);
+        w.end()?;
+        return Ok(Plan::Set { name: "role".to_string(), value, local });
     }
     let name = w.setting_name()?;
     let value = w.assigned(&name)?;
@@ -327,6 +337,13 @@ fn deallocate(w: &mut Words<'_>) -> Parsed {
 fn alter(w: &mut Words<'_>) -> Parsed {
     let system = w.word("system");
     if !system {
+        if w.word("extension") {
+            let name = w.identifier()?;
+            w.expect("update")?;
+            let to = if w.word("to") { Some(w.value()?) } else { None };
+            w.end()?;
+            return Ok(Plan::UpdateExtension { name, to });
+        }
         if !w.word("database") {
             return Err(SqlError::new("0A000", "this form of ALTER is not supported"));
         }
@@ -343,6 +360,18 @@ fn alter(w: &mut Words<'_>) -> Parsed {
     let name = w.setting_name()?;
     let value = w.assigned(&name)?;
     Ok(Plan::AlterSetting { system, name: Some(name), value })
+}
+
+fn drop_object(w: &mut Words<'_>) -> Parsed {
+    let unsupported = || Err(SqlError::new("0A000", "DROP is not supported"));
+    let Some(kind) = ["extension", "table", "view"].into_iter().find(|kind| w.word(kind)) else { return unsupported() };
+    let if_exists = w.words(&["if", "exists"]);
+    let name = w.setting_name()?;
+    if !(w.word("cascade") || w.word("restrict")) && w.peek().is_some() {
+        return unsupported();
+    }
+    w.end()?;
+    Ok(Plan::Drop { kind, if_exists, name })
 }
 
 fn create(w: &mut Words<'_>) -> Parsed {

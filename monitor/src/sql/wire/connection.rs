@@ -13,6 +13,7 @@ use super::frontend::{self, Frontend, violation};
 use super::pending::Pending;
 use super::server::told;
 use crate::sql::backend::{Notification, Role};
+use crate::sql::deep::aside;
 use crate::sql::error::SqlError;
 use crate::sql::execute::Done;
 use crate::sql::plan;
@@ -224,7 +225,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     // Simple protocol.
 
     async fn query(&mut self, text: Bytes) -> Result<(), Gone> {
-        let statements = match self.plan_all(&text) {
+        let statements = match aside(text.len(), || self.plan_all(&text)) {
             Ok(statements) => statements,
             Err(error) => {
                 self.error(&located(error, &text, None));

@@ -70,8 +70,8 @@ pub fn text(functions: &'static [Function], oid: i64, what: &str) -> Option<Stri
     let inputs = |defaults: bool| f.args.iter().map(|a| argument(a, defaults)).collect::<Vec<_>>();
     let event = f.name == "last_events";
     Some(match what {
-        "arguments" => {
-            let mut all = inputs(true);
+        "arguments" | "identity" => {
+            let mut all = inputs(what == "arguments");
             if let Returns::Record(out) | Returns::SetOf(out) = &f.returns
                 && !event
             {
@@ -79,7 +79,6 @@ pub fn text(functions: &'static [Function], oid: i64, what: &str) -> Option<Stri
             }
             all.join(", ")
         }
-        "identity" => inputs(false).join(", "),
         "result" => match &f.returns {
             Returns::Scalar(ty) => Ty::from_wire(*ty).display(),
             Returns::Record(_) => "record".to_string(),

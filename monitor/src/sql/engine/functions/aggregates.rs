@@ -4,12 +4,12 @@ use rusqlite::functions::{Aggregate, Context as Call, FunctionFlags};
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, Result};
 
-use super::{bounded, fail, is_null, strict, text_arg, text_value, type_arg};
+use super::{bounded, fail, float_arg, is_null, strict, text_arg, text_value, type_arg};
 use crate::sql::engine::ty::Ty;
 use crate::sql::engine::value::decimal::Decimal;
 use crate::sql::engine::value::interval::Interval;
 use crate::sql::engine::value::json::quote;
-use crate::sql::engine::value::{array, json_read, output};
+use crate::sql::engine::value::{array, input, json_read, output};
 use crate::sql::error::SqlError;
 
 pub fn register(c: &Connection) -> Result<()> {
@@ -21,6 +21,7 @@ pub fn register(c: &Connection) -> Result<()> {
     c.create_aggregate_function("pg_json_agg", 1, flags, Texts { kind: Kind::Json })?;
     c.create_aggregate_function("pg_json_object_agg", 2, flags, Texts { kind: Kind::Object })?;
     strict(c, "pg_sum_done", 3, sum_done)?;
+    strict(c, "pg_ordered_set", 4, ordered_set)?;
     strict(c, "pg_json_agg_done", 2, |a| {
         let items: Vec<&str> = text_arg(a, 1).split('\u{1}').collect();
         match text_arg(a, 0) {
@@ -172,6 +173,54 @@ impl Aggregate<Total, Option<String>> for Sum {
     }
 }
 
+/// Function, type of the values, fraction or array of fractions, the values in order.
+fn ordered_set(a: &Call<'_>) -> std::result::Result<Value, SqlError> {
+    let (name, ty) = (text_arg(a, 0), type_arg(a, 1));
+    let values: Vec<String> = array::parse(text_arg(a, 3)).unwrap_or_default().into_iter().flatten().collect();
+    let parse = |text: &str| input::parse(ty, text, None);
+    if name == "mode" {
+        let mut best: Option<(usize, &String)> = None;
+        for run in values.chunk_by(|a, b| a == b) {
+            if best.is_none_or(|(length, _)| run.len() > length) {
+                best = run.first().map(|value| (run.len(), value));
+            }
+        }
+        return best.map_or(Ok(Value::Null), |(_, value)| parse(value));
+    }
+    let pick = |fraction: f64| -> std::result::Result<Value, SqlError> {
+        if !(0.0..=1.0).contains(&fraction) {
+            return Err(SqlError::new("22003", format!("percentile value {fraction} is not between 0 and 1")));
+        }
+        let Some(last) = values.len().checked_sub(1) else { return Ok(Value::Null) };
+        if name == "percentile_disc" {
+            let place = (fraction * values.len() as f64).ceil() as usize;
+            return parse(&values[place.saturating_sub(1).min(last)]);
+        }
+        let place = fraction * last as f64;
+        let (low, high) = (place.floor() as usize, (place.ceil() as usize).min(last));
+        let part = place - place.floor();
+        Ok(match (parse(&values[low])?, parse(&values[high])?) {
+            (Value::Blob(low), Value::Blob(high)) => {
+                let read = |blob: &[u8]| Interval::from_blob(blob).unwrap_or_default();
+                let (low, high) = (read(&low), read(&high));
+                Value::Blob(low.plus(high.plus(low, -1).times(part), 1).to_blob())
+            }
+            (Value::Real(low), Value::Real(high)) => Value::Real(low + (high - low) * part),
+            (low, _) => low,
+        })
+    };
+    if let ValueRef::Text(_) = a.get_raw(2) {
+        let fractions = array::parse(text_arg(a, 2)).unwrap_or_default();
+        let one = |f: Option<String>| match f.and_then(|f| f.parse().ok()) {
+            Some(fraction) => Ok(output::value_text(ty, &pick(fraction)?)),
+            None => Ok(None),
+        };
+        let picked = fractions.into_iter().map(one).collect::<std::result::Result<Vec<_>, SqlError>>()?;
+        return Ok(text_value(array::text(&picked)));
+    }
+    pick(float_arg(a, 2))
+}
+
 /// What is wanted (`sum`, `avg`...), the result's type, the total.
 fn sum_done(a: &Call<'_>) -> std::result::Result<Value, SqlError> {
     let parts: Vec<&str> = text_arg(a, 2).split('|').collect();
@@ -192,12 +241,16 @@ fn sum_done(a: &Call<'_>) -> std::result::Result<Value, SqlError> {
         ("avg", Ty::Numeric) => text_value(decimal.div(Decimal::new(i128::from(count), 0))?.text()),
         ("avg", Ty::Interval) => Value::Blob(interval.times(1.0 / n).to_blob()),
         ("avg", _) => Value::Real(float / n),
+        ("stddev_pop" | "var_pop", ty) if count < 2 => {
+            if ty == Ty::Float8 { Value::Real(0.0) } else { text_value("0") }
+        }
         (_, _) if count < 2 => Value::Null,
         (name, ty) => {
             let sum = if ty == Ty::Float8 { float } else { decimal.to_f64() };
             let squares: f64 = part(3).parse().unwrap_or(0.0);
-            let variance = ((squares - sum * sum / n) / (n - 1.0)).max(0.0);
-            let result = if name == "stddev" { variance.sqrt() } else { variance };
+            let degrees = if name.ends_with("_pop") { n } else { n - 1.0 };
+            let variance = ((squares - sum * sum / n) / degrees).max(0.0);
+            let result = if name.starts_with("stddev") { variance.sqrt() } else { variance };
             if ty == Ty::Float8 { Value::Real(result) } else { text_value(format!("{result:.16}")) }
         }
     })

@@ -52,6 +52,25 @@ pub fn register(c: &Connection) -> Result<()> {
         let wanted = Some(text_arg(a, 1).to_string());
         Ok(elements(a, 0).iter().position(|e| *e == wanted).map(|p| Value::Integer(p as i64 + 1)).unwrap_or(Value::Null))
     })?;
+    strict(c, "pg_array_positions", 2, |a| {
+        let wanted = Some(text_arg(a, 1).to_string());
+        let all = elements(a, 0);
+        let places = all.iter().enumerate().filter(|(_, e)| **e == wanted).map(|(i, _)| Some((i + 1).to_string()));
+        Ok(text_value(array::text(&places.collect::<Vec<_>>())))
+    })?;
+    strict(c, "pg_array_replace", 3, |a| {
+        let mut all = elements(a, 0);
+        for element in all.iter_mut().filter(|e| e.as_deref() == Some(text_arg(a, 1))) {
+            *element = Some(text_arg(a, 2).to_string());
+        }
+        Ok(text_value(array::text(&all)))
+    })?;
+    strict(c, "pg_array_slice", 3, |a| {
+        let all = elements(a, 0);
+        let place = |i: i64| usize::try_from(i).unwrap_or(0).min(all.len());
+        let (from, to) = (place(int_arg(a, 1).saturating_sub(1)), place(int_arg(a, 2)));
+        Ok(text_value(array::text(all.get(from..to).unwrap_or_default())))
+    })?;
     strict(c, "pg_array_remove", 2, |a| {
         let mut left = elements(a, 0);
         left.retain(|e| e.as_deref() != Some(text_arg(a, 1)));

@@ -7,6 +7,7 @@ mod aggregates;
 mod api;
 mod arrays;
 mod json;
+mod make_times;
 mod numbers;
 mod regex;
 mod sets;
@@ -73,6 +74,7 @@ pub fn register(connection: &Connection, shared: &Shared) -> Result<()> {
     regex::register(connection)?;
     numbers::register(connection)?;
     times::register(connection)?;
+    make_times::register(connection)?;
     to_char::register(connection)?;
     arrays::register(connection)?;
     json::register(connection)?;

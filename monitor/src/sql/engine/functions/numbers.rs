@@ -33,6 +33,13 @@ pub fn register(c: &Connection) -> Result<()> {
             "exp" => x.exp(),
             "ln" | "log" if x <= 0.0 => return Err(SqlError::new("2201E", "cannot take logarithm of a negative number")),
             "ln" => x.ln(),
+            "cbrt" => x.cbrt(),
+            "sin" => x.sin(),
+            "cos" => x.cos(),
+            "tan" => x.tan(),
+            "atan" => x.atan(),
+            "degrees" => x.to_degrees(),
+            "radians" => x.to_radians(),
             _ => x.log10(),
         }))
     })?;
@@ -66,6 +73,41 @@ pub fn register(c: &Connection) -> Result<()> {
     strict(c, "pg_lsn_diff", 2, |a| {
         let lsn = |i| i128::from(input::lsn_from_i64(int_arg(a, i)).0);
         Ok(text_value((lsn(0) - lsn(1)).to_string()))
+    })?;
+    strict(c, "pg_gcd", 2, |a| {
+        let (mut x, mut y) = (int_arg(a, 0).unsigned_abs(), int_arg(a, 1).unsigned_abs());
+        while y != 0 {
+            (x, y) = (y, x % y);
+        }
+        i64::try_from(x).map(Value::Integer).map_err(|_| out_of_range(Ty::Int8))
+    })?;
+    strict(c, "pg_width_bucket", 4, |a| {
+        let (x, low, high, buckets) = (float_arg(a, 0), float_arg(a, 1), float_arg(a, 2), int_arg(a, 3));
+        let bad = |message: &str| Err(SqlError::new("2201G", message));
+        if buckets <= 0 {
+            return bad("count must be greater than zero");
+        }
+        if low == high {
+            return bad("lower bound cannot equal upper bound");
+        }
+        let place = ((x - low) / (high - low) * buckets as f64).floor();
+        Ok(Value::Integer(if place < 0.0 { 0 } else { (place as i64).min(buckets) + 1 }))
+    })?;
+    strict(c, "pg_size_bytes", 1, |a| {
+        let text = text_arg(a, 0);
+        let bad = || SqlError::new("22023", format!("invalid size: \"{text}\""));
+        let end = text.find(|c: char| c.is_alphabetic()).unwrap_or(text.len());
+        let number: f64 = text[..end].trim().parse().map_err(|_| bad())?;
+        let factor = match text[end..].trim().to_ascii_lowercase().as_str() {
+            "" | "bytes" | "b" => 1_u64,
+            "kb" => 1 << 10,
+            "mb" => 1 << 20,
+            "gb" => 1 << 30,
+            "tb" => 1 << 40,
+            "pb" => 1 << 50,
+            _ => return Err(bad().hint("Valid units are \"bytes\", \"B\", \"kB\", \"MB\", \"GB\", \"TB\", and \"PB\".")),
+        };
+        Ok(Value::Integer((number * factor as f64) as i64))
     })?;
     strict(c, "pg_size_text", 1, |a| Ok(text_value(size(int_arg(a, 0)))))
 }

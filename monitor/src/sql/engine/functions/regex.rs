@@ -30,6 +30,15 @@ pub fn register(c: &Connection) -> Result<()> {
         let groups: Vec<Option<&str>> = (from..found.len()).map(|i| found.get(i).map(|m| m.as_str())).collect();
         Ok(text_value(array::text(&groups)))
     })?;
+    strict(c, "pg_regex_found", 3, |a| {
+        let (text, regex) = (text_arg(a, 1), compiled(a, 2, false)?);
+        let first = regex.find(text);
+        Ok(match text_arg(a, 0) {
+            "count" => Value::Integer(regex.find_iter(text).count() as i64),
+            "place" => Value::Integer(first.map_or(0, |m| text[..m.start()].chars().count() as i64 + 1)),
+            _ => first.map_or(Value::Null, |m| text_value(m.as_str())),
+        })
+    })?;
     strict(c, "pg_regex_split", 2, |a| {
         let regex = compiled(a, 1, false)?;
         let parts: Vec<Option<&str>> = regex.split(text_arg(a, 0)).map(Some).collect();
@@ -44,6 +53,18 @@ pub fn register(c: &Connection) -> Result<()> {
         bounded(out.len())?;
         Ok(text_value(out))
     })
+}
+
+/// The groups of the first match, or of every one with `g`, each as an array.
+pub fn all_groups(text: &str, pattern: &str, flags: &str) -> std::result::Result<Vec<String>, SqlError> {
+    let regex = compile(pattern, flags.contains('i'))?;
+    let groups = |found: regex::Captures<'_>| {
+        let from = usize::from(found.len() > 1);
+        let groups: Vec<Option<&str>> = (from..found.len()).map(|i| found.get(i).map(|m| m.as_str())).collect();
+        array::text(&groups)
+    };
+    let most = if flags.contains('g') { usize::MAX } else { 1 };
+    Ok(regex.captures_iter(text).take(most).map(groups).collect())
 }
 
 /// The compiled pattern of argument `i`, kept by SQLite while it is a constant.

@@ -15,6 +15,7 @@ use crate::sql::error::SqlError;
 const MAX_ROWS: usize = 200_000;
 
 pub fn register(c: &Connection) -> Result<()> {
+    loose(c, "pg_abreast", -1, abreast)?;
     loose(c, "pg_set", -1, |a| {
         let (name, ty) = (text_arg(a, 0).to_string(), type_arg(a, 1));
         if (2..a.len()).any(|i| is_null(a, i)) {
@@ -36,6 +37,21 @@ pub fn register(c: &Connection) -> Result<()> {
         bounded(out.len())?;
         Ok(text_value(out))
     })
+}
+
+/// The rows of several sets side by side: as many as the longest has, the others with nulls at the end.
+fn abreast(a: &Call<'_>) -> std::result::Result<Value, SqlError> {
+    let set = |i: usize| match json_read::parse(text_arg(a, i)) {
+        Some(Json::Array(rows)) => rows,
+        _ => Vec::new(),
+    };
+    let mut sets: Vec<_> = (0..a.len()).map(|i| set(i).into_iter()).collect();
+    let longest = sets.iter().map(ExactSizeIterator::len).max().unwrap_or(0);
+    let row = |_| Json::Array(sets.iter_mut().map(|set| set.next().unwrap_or(Json::Null)).collect());
+    let mut out = String::new();
+    Json::Array((0..longest).map(row).collect()).compact(&mut out);
+    bounded(out.len())?;
+    Ok(text_value(out))
 }
 
 /// A stored value inside the JSON that rows travel in. Intervals travel as text.
@@ -74,6 +90,10 @@ fn rows(name: &str, ty: Ty, a: &Call<'_>) -> std::result::Result<Vec<Vec<Value>>
         "regexp_split_to_table" => {
             let regex = super::regex::compile(text_arg(a, 3), false)?;
             texts(regex.split(text_arg(a, 2)).map(str::to_string).collect())
+        }
+        "regexp_matches" => {
+            let flags = if a.len() > 4 { text_arg(a, 4) } else { "" };
+            texts(super::regex::all_groups(text_arg(a, 2), text_arg(a, 3), flags)?)
         }
         n if n.starts_with("json") => return json_rows(n, text_arg(a, 2)),
         // Nothing here is partitioned, granted in pieces or listened to.

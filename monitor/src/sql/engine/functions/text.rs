@@ -13,6 +13,7 @@ pub fn register(c: &Connection) -> Result<()> {
     strict(c, "pg_upper", 1, |a| Ok(text_value(text_arg(a, 0).to_uppercase())))?;
     strict(c, "pg_initcap", 1, |a| Ok(text_value(initcap(text_arg(a, 0)))))?;
     strict(c, "pg_reverse", 1, |a| Ok(text_value(text_arg(a, 0).chars().rev().collect::<String>())))?;
+    strict(c, "pg_md5", 1, |a| Ok(text_value(format!("{:x}", md5::compute(text_arg(a, 0))))))?;
     strict(c, "pg_quote_ident", 1, |a| Ok(text_value(quote_ident(text_arg(a, 0)))))?;
     strict(c, "pg_quote_literal", 1, |a| Ok(text_value(quote_literal(text_arg(a, 0)))))?;
     strict(c, "pg_to_hex", 1, |a| Ok(text_value(format!("{:x}", int_arg(a, 0)))))?;

@@ -75,6 +75,7 @@ pub fn interval_arg(call: &Call<'_>, i: usize) -> Interval {
     }
 }
 
+/// Carries hours into days and days into months, and gives all parts the same sign where it can.
 fn justify(what: &str, i: Interval) -> Interval {
     let mut out = i;
     if what != "days" {
@@ -84,6 +85,20 @@ fn justify(what: &str, i: Interval) -> Interval {
     if what != "hours" {
         out.months = out.months.saturating_add(out.days / 30);
         out.days %= 30;
+        let rest = if what == "interval" { out.us.signum() } else { 0 };
+        let sign = if out.days == 0 { rest } else { i64::from(out.days.signum()) };
+        if out.months > 0 && sign < 0 {
+            (out.days, out.months) = (out.days + 30, out.months - 1);
+        } else if out.months < 0 && sign > 0 {
+            (out.days, out.months) = (out.days - 30, out.months + 1);
+        }
+    }
+    if what != "days" {
+        if out.days > 0 && out.us < 0 {
+            (out.us, out.days) = (out.us + US_PER_DAY, out.days - 1);
+        } else if out.days < 0 && out.us > 0 {
+            (out.us, out.days) = (out.us - US_PER_DAY, out.days + 1);
+        }
     }
     out
 }

@@ -12,8 +12,12 @@ use crate::sql::error::SqlError;
 
 const AGGREGATES: &[&str] = &[
     "count", "sum", "avg", "min", "max", "bool_and", "bool_or", "every", "string_agg", "array_agg", "json_agg",
-    "jsonb_agg", "json_object_agg", "jsonb_object_agg", "stddev", "variance",
+    "jsonb_agg", "json_object_agg", "jsonb_object_agg", "stddev", "variance", "stddev_samp", "stddev_pop", "var_samp",
+    "var_pop", "percentile_cont", "percentile_disc", "mode",
 ];
+
+/// Aggregates over what WITHIN GROUP orders.
+const ORDERED_SET: &[&str] = &["percentile_cont", "percentile_disc", "mode"];
 
 /// Functions that exist with OVER only.
 const WINDOW_ONLY: &[&str] = &[
@@ -28,10 +32,15 @@ pub fn is_aggregate(name: &str) -> bool {
 impl Translator<'_> {
     /// Translates a call of an aggregate or window function.
     pub(super) fn aggregate(&mut self, name: &str, function: &Function) -> Result<Sx, SqlError> {
-        if !function.within_group.is_empty() || function.null_treatment.is_some() {
+        let ordered = ORDERED_SET.contains(&name);
+        if !ordered && !function.within_group.is_empty() || function.null_treatment.is_some() {
             return Err(unsupported("this form of aggregate"));
         }
         let FunctionArguments::List(list) = &function.args else { return Err(unsupported("this call")) };
+        if ordered && function.within_group.is_empty() {
+            let args = self.positional(&list.args)?;
+            return Err(super::builtin::missing(None, name, &args));
+        }
         let window_only = WINDOW_ONLY.contains(&name);
         if window_only && function.over.is_none() {
             return Err(SqlError::new("42809", format!("window function {name} requires an OVER clause")));
@@ -101,6 +110,9 @@ impl Translator<'_> {
                 _ => return Err(unsupported("this argument")),
             }
         }
+        if ORDERED_SET.contains(&name) {
+            return self.ordered_set(name, args, &function.within_group);
+        }
         let order = self.inner_order(order, distinct)?;
         let word = if distinct { "DISTINCT " } else { "" };
         if function.over.is_some() && WINDOW_ONLY.contains(&name) {
@@ -131,7 +143,16 @@ impl Translator<'_> {
                 let first = self.condition(first, name)?;
                 (format!("{}({})", if name == "bool_or" { "max" } else { "min" }, first.sql), Ty::Bool, None)
             }
-            "sum" | "avg" | "stddev" | "variance" => {
+            // SQLite's own can look through a window; ours cannot.
+            "sum" if function.over.is_some() && first.ty.is_int() => {
+                let (ty, after) = match first.ty {
+                    Ty::Int8 => (Ty::Numeric, Some("CAST({} AS TEXT)".to_string())),
+                    _ => (Ty::Int8, None),
+                };
+                (of("sum", &first), ty, after)
+            }
+            "sum" if function.over.is_some() && first.ty == Ty::Float8 => (of("sum", &first), Ty::Float8, None),
+            "sum" | "avg" | "stddev" | "variance" | "stddev_samp" | "stddev_pop" | "var_samp" | "var_pop" => {
                 let (ty, code) = match (name, first.ty) {
                     ("sum", Ty::Int2 | Ty::Int4) => (Ty::Int8, "int8"),
                     (_, Ty::Float8) => (Ty::Float8, "float8"),
@@ -194,6 +215,41 @@ impl Translator<'_> {
             return Ok(String::new());
         }
         Ok(format!(" ORDER BY {}", out.join(", ")))
+    }
+
+    /// `percentile_cont(fraction) WITHIN GROUP (ORDER BY value)` and its like: the values are collected in
+    /// their order, and one of them is picked.
+    fn ordered_set(
+        &mut self,
+        name: &str,
+        args: Vec<Sx>,
+        terms: &[OrderByExpr],
+    ) -> Result<(String, Ty, Option<String>), SqlError> {
+        let missing = super::builtin::missing(None, name, &args);
+        let [term] = terms else { return Err(unsupported("more than one value in WITHIN GROUP")) };
+        let value = self.expr(&term.expr)?;
+        let value = match (name, value.ty) {
+            ("percentile_cont", t) if t.is_number() => self.cast(value, Ty::Float8)?,
+            ("percentile_cont", t) if t != Ty::Interval => return Err(missing),
+            _ => value,
+        };
+        let order = sort_suffix(value.ty, term);
+        let call = format!(
+            "pg_array_agg({}, {value} ORDER BY {value}{order})",
+            quote(&value.ty.code()),
+            value = value.sql
+        );
+        let (fraction, many) = match (name, args.as_slice()) {
+            ("mode", []) => ("0".to_string(), false),
+            ("percentile_cont" | "percentile_disc", [fraction]) => match fraction.ty {
+                Ty::Array(_) => (fraction.sql.clone(), true),
+                _ => (self.cast(fraction.clone(), Ty::Float8)?.sql, false),
+            },
+            _ => return Err(missing),
+        };
+        let ty = if many { value.ty.array() } else { value.ty };
+        let code = quote(&value.ty.code());
+        Ok((call, ty, Some(format!("pg_ordered_set({}, {code}, {fraction}, {{}})", quote(name)))))
     }
 
     fn window(&mut self, window: &WindowType) -> Result<String, SqlError> {

@@ -149,9 +149,22 @@ impl Translator<'_> {
                 let args = self.texts(args)?;
                 Sx::new(format!("pg_format({})", args.join(", ")), Ty::Text)
             }
-            ("pg_typeof", [value]) => Sx::new(quote(&value.ty.display()), Ty::Text),
+            ("pg_typeof", [value]) => Sx::new(value.ty.oid().to_string(), Ty::Regtype),
             ("array_append" | "array_cat", [a, b]) => self.array_operator("||", a.clone(), b.clone())?,
             ("array_prepend", [a, b]) => self.array_operator("||", a.clone(), b.clone())?,
+            ("array_replace", [a, from, to]) if let Ty::Array(elem) = a.ty => {
+                let mut parts = vec![a.sql.clone()];
+                for part in [from, to] {
+                    let part = self.coerce(part.clone(), *elem)?;
+                    parts.push(self.as_text(part)?.sql);
+                }
+                Sx::new(format!("pg_array_replace({})", parts.join(", ")), a.ty)
+            }
+            ("trim_array", [a, n]) if let Ty::Array(_) = a.ty => {
+                let n = self.cast(n.clone(), Ty::Int4)?.sql;
+                let length = format!("coalesce(pg_array_length({}, 1), 0)", a.sql);
+                Sx::new(format!("pg_array_slice({}, 1, {length} - {n})", a.sql), a.ty)
+            }
             ("array_remove", [a, b]) => match a.ty {
                 Ty::Array(elem) => {
                     let b = self.coerce(b.clone(), *elem)?;

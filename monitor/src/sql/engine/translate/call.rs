@@ -22,6 +22,7 @@ const SETS: &[(&str, &[(&str, Ty)])] = &[
     ("generate_subscripts", &[]),
     ("regexp_split_to_table", &[]),
     ("string_to_table", &[]),
+    ("regexp_matches", &[]),
     ("json_array_elements", &[("value", Ty::Json)]),
     ("jsonb_array_elements", &[("value", Ty::Jsonb)]),
     ("json_array_elements_text", &[("value", Ty::Text)]),
@@ -81,6 +82,9 @@ impl Translator<'_> {
                 return self.first_of_set(&function.name, args);
             }
             if !args.iter().any(|a| matches!(a, FunctionArg::Named { .. } | FunctionArg::ExprNamed { .. })) {
+                if name == "make_interval" {
+                    return self.make_interval(args);
+                }
                 let values = self.positional(args)?;
                 if let Some(sx) = self.builtin(&name, values.clone())? {
                     return Ok(sx);
@@ -97,9 +101,37 @@ impl Translator<'_> {
                 };
             }
         }
+        if native && name == "make_interval" {
+            return self.make_interval(args);
+        }
         let error_args = self.positional(args).unwrap_or_default();
         self.api_scalar(schema.as_deref(), &name, args)?
             .ok_or_else(|| missing(schema.as_deref(), &name, &error_args))
+    }
+
+    /// `make_interval(years, months, weeks, days, hours, mins, secs)`: any of them, by place or by name.
+    fn make_interval(&mut self, args: &[FunctionArg]) -> Result<Sx, SqlError> {
+        const FIELDS: [&str; 7] = ["years", "months", "weeks", "days", "hours", "mins", "secs"];
+        let mut parts: Vec<Option<String>> = vec![None; FIELDS.len()];
+        let given = self.positional(args)?;
+        let error = missing(None, "make_interval", &given);
+        for (i, (arg, value)) in args.iter().zip(given).enumerate() {
+            let field = match arg {
+                FunctionArg::Named { name, .. } => FIELDS.iter().position(|f| *f == super::fold(name)),
+                FunctionArg::ExprNamed { name: sqlparser::ast::Expr::Identifier(name), .. } => {
+                    FIELDS.iter().position(|f| *f == super::fold(name))
+                }
+                FunctionArg::ExprNamed { .. } => None,
+                FunctionArg::Unnamed(_) => Some(i),
+            };
+            let Some(part) = field.and_then(|field| parts.get_mut(field)).filter(|part| part.is_none()) else {
+                return Err(error);
+            };
+            let ty = if field == Some(6) { Ty::Float8 } else { Ty::Int4 };
+            *part = Some(self.cast(value, ty)?.sql);
+        }
+        let parts: Vec<String> = parts.into_iter().map(|part| part.unwrap_or_else(|| "0".to_string())).collect();
+        Ok(Sx::new(format!("pg_make_interval({})", parts.join(", ")), Ty::Interval))
     }
 
     /// The arguments in order; named ones lose their names.
@@ -189,6 +221,8 @@ impl Translator<'_> {
             },
             ("generate_subscripts", [a, _]) => (vec![a.ty, Ty::Int4], Ty::Int4),
             ("regexp_split_to_table" | "string_to_table", [_, _]) => (vec![Ty::Text, Ty::Text], Ty::Text),
+            ("regexp_matches", [_, _]) => (vec![Ty::Text; 2], Ty::Array(&Ty::Text)),
+            ("regexp_matches", [_, _, _]) => (vec![Ty::Text; 3], Ty::Array(&Ty::Text)),
             ("pg_partition_ancestors" | "pg_partition_tree", [_]) => (vec![Ty::Regclass], Ty::Regclass),
             ("aclexplode", [a]) => (vec![a.ty], Ty::Text),
             ("pg_options_to_table", [a]) => (vec![a.ty], Ty::Text),

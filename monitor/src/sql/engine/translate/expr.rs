@@ -358,6 +358,17 @@ impl Translator<'_> {
                     let code = super::quote(&elem.code());
                     Sx::new(format!("pg_subscript({code}, {}, {})", sx.sql, index.sql), *elem)
                 }
+                AccessExpr::Subscript(Subscript::Slice { lower_bound, upper_bound, stride: None }) => {
+                    let Ty::Array(_) = sx.ty else { return Err(unsupported("a subscript of this type")) };
+                    let mut bounds = ["1".to_string(), i32::MAX.to_string()];
+                    for (bound, given) in bounds.iter_mut().zip([lower_bound, upper_bound]) {
+                        if let Some(given) = given {
+                            let given = self.expr(given)?;
+                            *bound = self.coerce(given, Ty::Int4)?.sql;
+                        }
+                    }
+                    Sx::new(format!("pg_array_slice({}, {}, {})", sx.sql, bounds[0], bounds[1]), sx.ty)
+                }
                 _ => return Err(unsupported("this access")),
             };
         }

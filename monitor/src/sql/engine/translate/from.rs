@@ -340,12 +340,14 @@ impl Translator<'_> {
         }
         let args = super::call::plain_arguments(function)?;
         let rows = self.rows_of(&function.name, args, None)?;
-        let sql_name = self.alias("t");
-        let fields: Vec<(String, Sx)> = rows.columns.iter().enumerate().filter(|(_, c)| !c.2).map(|(i, c)| {
-            (c.0.clone(), Sx::new(format!("json_extract({sql_name}.value, '$[{i}]')"), c.1))
-        }).collect();
+        let fresh = self.alias("t");
         let Some(scope) = self.scopes.last_mut() else { return Ok(None) };
-        scope.extra_from.push(format!("json_each({}) AS {sql_name}", rows.sql));
+        let (sql_name, sets) = scope.sets.get_or_insert_with(|| (fresh, Vec::new()));
+        let set = sets.len();
+        sets.push(rows.sql);
+        let fields: Vec<(String, Sx)> = rows.columns.iter().enumerate().filter(|(_, c)| !c.2).map(|(i, c)| {
+            (c.0.clone(), Sx::new(format!("json_extract({sql_name}.value, '$[{set}][{i}]')"), c.1))
+        }).collect();
         Ok(Some(match fields.as_slice() {
             [(_, only)] => only.clone(),
             _ => Sx { sql: String::new(), ty: Ty::Unknown, literal: None, record: Some(fields) },

@@ -42,8 +42,9 @@ pub struct Scope {
     pub bare_columns: Vec<(String, String)>,
     /// How many aggregate calls enclose the expression that is being translated.
     pub in_aggregate: usize,
-    /// More FROM, from set-returning functions in the select list.
-    pub extra_from: Vec<String>,
+    /// Set-returning functions in the select list, which advance together: the name of their rows, and
+    /// each one's.
+    pub sets: Option<(String, Vec<String>)>,
 }
 
 /// A common table expression in sight.

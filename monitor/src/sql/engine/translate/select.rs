@@ -77,8 +77,8 @@ impl Translator<'_> {
             None => Vec::new(),
         };
         self.check_grouping(!keys.is_empty() || select.having.is_some(), &keys)?;
-        let extra = self.scopes.last_mut().map(|s| std::mem::take(&mut s.extra_from)).unwrap_or_default();
-        for table in extra {
+        if let Some((name, sets)) = self.scopes.last_mut().and_then(|s| s.sets.take()) {
+            let table = format!("json_each(pg_abreast({})) AS {name}", sets.join(", "));
             from = if from.is_empty() { format!(" FROM {table}") } else { format!("{from}, {table}") };
         }
         let columns: Vec<(String, Ty)> = list.iter().map(|(name, sx)| (name.clone(), sx.ty)).collect();

@@ -2,7 +2,7 @@
 
 use sqlparser::ast::{Expr, Query};
 
-use super::{Sx, Translator, quote};
+use super::{Sx, Translator, quote, unsupported};
 use crate::sql::engine::ty::Ty;
 use crate::sql::error::SqlError;
 
@@ -62,6 +62,9 @@ impl Translator<'_> {
     /// `ARRAY[...]`.
     pub(super) fn array_of(&mut self, items: Vec<Sx>) -> Result<Sx, SqlError> {
         let (items, ty) = self.unify(items, "ARRAY")?;
+        if let Ty::Array(_) = ty {
+            return Err(unsupported("an array of arrays"));
+        }
         let code = quote(&ty.code());
         let list: String = items.iter().map(|i| format!(", {}", i.sql)).collect();
         Ok(Sx::new(format!("pg_array({code}{list})"), ty.array()))
