@@ -7,6 +7,7 @@ mod support;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use failover::NodeState;
 use nix::sys::signal::Signal;
@@ -118,6 +119,18 @@ fn the_standbys_troubles() {
     streams(&world, b);
     assert_eq!(world.settle_all(2), a);
 
+    // The same where its files are younger than the WAL beside them: it never lets anybody in.
+    world.crash(b);
+    world.settle(&[(a, NodeState::WaitPrimary)]);
+    files_become_younger(&data);
+    world.signal(world.keeper_pid(a), Signal::SIGSTOP);
+    world.sql(a, recycle);
+    world.signal(world.keeper_pid(a), Signal::SIGCONT);
+    world.start(b, &[]);
+    says(&world, b, "this standby needs WAL that is gone");
+    streams(&world, b);
+    assert_eq!(world.settle_all(2), a);
+
     // The machine is reinstalled: the same name, host and port, and nothing on its disk.
     world.end_keeper(b, Signal::SIGTERM);
     let id = world.row(b).unwrap().id;
@@ -157,6 +170,27 @@ fn the_standbys_troubles() {
     assert_eq!(world.settle_all(2), a);
 
     assert_eq!(writer.lost(&world, a), 0);
+}
+
+/// As after a rewind whose source has lost the end of its WAL since: recovery must get much further than
+/// before to be consistent.
+fn files_become_younger(pgdata: &Path) {
+    let said = support::as_postgres(support::bindir().join("pg_controldata")).arg(pgdata).output().unwrap();
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    let line = said.lines().find_map(|line| line.strip_prefix("Minimum recovery ending location:")).unwrap();
+    let (high, low) = line.trim().split_once('/').unwrap();
+    let place = u64::from_str_radix(high, 16).unwrap() << 32 | u64::from_str_radix(low, 16).unwrap();
+    assert!(place > 0, "{said}");
+    let path = pgdata.join("global/pg_control");
+    let mut control = fs::read(&path).unwrap();
+    // The checksum stands behind everything that it is of (pg_control.h).
+    let is_sum = |at: &usize| control[*at..at + 4] == crc32c::crc32c(&control[..*at]).to_le_bytes();
+    let sum = (200..600).step_by(4).find(is_sum).unwrap();
+    let at = (0..sum).step_by(8).rfind(|at| control[*at..at + 8] == place.to_le_bytes()).unwrap();
+    control[at..at + 8].copy_from_slice(&(place + (64 << 20)).to_le_bytes());
+    let new = crc32c::crc32c(&control[..sum]).to_le_bytes();
+    control[sum..sum + 4].copy_from_slice(&new);
+    fs::write(&path, control).unwrap();
 }
 
 #[test]
