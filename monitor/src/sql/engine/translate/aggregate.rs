@@ -135,7 +135,7 @@ impl Translator<'_> {
                 let first = self.settle_record(first)?;
                 (of("count", &first), Ty::Int8, None)
             }
-            "min" | "max" if !matches!(first.ty, Ty::Bool | Ty::Json | Ty::Jsonb) => {
+            "min" | "max" if first.record.is_none() && !matches!(first.ty, Ty::Bool | Ty::Json | Ty::Jsonb) => {
                 let collation = if first.ty == Ty::Numeric { " COLLATE PGNUM" } else { "" };
                 (format!("{name}({}{collation})", first.sql), first.ty, None)
             }
@@ -229,6 +229,7 @@ impl Translator<'_> {
         let [term] = terms else { return Err(unsupported("more than one value in WITHIN GROUP")) };
         let value = self.expr(&term.expr)?;
         let value = match (name, value.ty) {
+            _ if value.record.is_some() => return Err(missing),
             ("percentile_cont", t) if t.is_number() => self.cast(value, Ty::Float8)?,
             ("percentile_cont", t) if t != Ty::Interval => return Err(missing),
             _ => value,
