@@ -203,3 +203,4 @@ select pg_size_bytes('1 GB'), pg_size_bytes('1.5 kB');
 select sum(v) over (order by v), sum(v::bigint) over (order by v rows between unbounded preceding and current row), count(*) over () from generate_series(1, 3) v;
 select stddev_pop(v), var_pop(v), stddev_samp(v) is not null from (values (1.0::float8), (3.0)) t(v);
 select 1::smallint, 'x'::varchar, date '2026-01-01', time '10:00', '{1,2}'::bigint[], array[true], array['0/1'::pg_lsn], array['primary'::pgautofailover.replication_state];
+select row(1, row(null)) is null, row(1, row(null)) is not null, not row(null, null) is null;

@@ -50,7 +50,11 @@ impl Translator<'_> {
             Expr::IsNull(inner) | Expr::IsNotNull(inner) => {
                 let not = if matches!(expr, Expr::IsNull(_)) { "" } else { "NOT " };
                 let sx = self.expr(inner)?;
-                let test = |sx: &Sx| format!("({} IS {not}NULL)", sx.sql);
+                // A row inside a row is there, whatever its own fields are.
+                let test = |sx: &Sx| match sx.record {
+                    Some(_) => u8::from(!not.is_empty()).to_string(),
+                    None => format!("({} IS {not}NULL)", sx.sql),
+                };
                 Ok(Sx::new(match &sx.record {
                     Some(fields) => {
                         let all: Vec<String> = fields.iter().map(|f| test(&f.1)).collect();
