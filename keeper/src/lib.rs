@@ -27,6 +27,7 @@ mod reload;
 mod reports;
 pub mod signals;
 pub mod source;
+mod standby_repair;
 mod standby_steps;
 pub mod state_file;
 pub mod steps;

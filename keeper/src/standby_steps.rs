@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use failover::Lsn;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use crate::error::{Exit, KeeperError, Result};
 use crate::orders::Seal;
 use crate::postgres::facts::{Facts, STANDBY_PREFIX};
 use crate::postgres::sql::Kept;
-use crate::postgres::start::StartError;
 use crate::postgres::standby::{self, Upstream};
 use crate::postgres::upstream::{self, Identity};
 use crate::postgres::{basebackup, fork, kept, rewind, slots, start, sync};
@@ -23,9 +22,6 @@ const STREAM: Duration = Duration::from_secs(15);
 /// How long a walreceiver may outlive the upstream that was taken from it.
 const RECEIVER: Duration = Duration::from_secs(10);
 
-/// How long another node may take to send a rewound cluster the WAL that it lacks.
-const WHOLE: Duration = Duration::from_secs(20);
-
 /// How long an upstream that was never compared may take to let a standby stream.
 const ATTEMPT: Duration = Duration::from_secs(3);
 
@@ -36,7 +32,7 @@ fn streams_from(facts: &Facts, upstream: &Upstream) -> bool {
 
 impl Worker {
     /// Whom to follow: our monitors said it with the goal, a stock one is asked.
-    async fn primary(&self) -> Result<Upstream> {
+    pub(crate) async fn primary(&self) -> Result<Upstream> {
         if let Some(orders) = self.orders() {
             return orders.primary.ok_or_else(|| KeeperError::monitor("no node of the group is primary now"));
         }
@@ -47,7 +43,7 @@ impl Worker {
         Ok(Upstream::from(node))
     }
 
-    fn slot(&self) -> String {
+    pub(crate) fn slot(&self) -> String {
         slots::name_of(self.node_id)
     }
 
@@ -94,7 +90,7 @@ impl Worker {
     }
 
     /// Whom to take data from during an election, or right after it.
-    async fn most_complete(&self) -> Result<Upstream> {
+    pub(crate) async fn most_complete(&self) -> Result<Upstream> {
         let node = self.source.most_advanced_standby(&self.config, self.group).await?;
         // The election may be over already: then the primary is there, and has all that was acknowledged.
         let from = match node.filter(|node| node.id != self.node_id) {
@@ -107,7 +103,7 @@ impl Worker {
         Ok(from)
     }
 
-    async fn copy_from(&self, from: &Upstream, with_slot: bool) -> Result<()> {
+    pub(crate) async fn copy_from(&self, from: &Upstream, with_slot: bool) -> Result<()> {
         start::stop(&self.config, &self.guardian).await?;
         let slot = self.slot();
         basebackup::run(&self.config, &self.paths, from, self.node_id, with_slot.then_some(slot.as_str())).await?;
@@ -129,7 +125,7 @@ impl Worker {
         self.rejoin_from(&primary, &source).await
     }
 
-    async fn rejoin_from(&self, primary: &Upstream, source: &Identity) -> Result<()> {
+    pub(crate) async fn rejoin_from(&self, primary: &Upstream, source: &Identity) -> Result<()> {
         start::stop(&self.config, &self.guardian).await?;
         basebackup::finish_swap(&self.config)?;
         rewind::discard_unfinished(&self.config, &self.paths)?;
@@ -182,6 +178,7 @@ impl Worker {
             return Ok(());
         }
         let source = upstream::identify(&self.config, &primary, self.node_id).await?;
+        self.discard_unfinished().await?;
         if !self.config.pgdata.join("PG_VERSION").exists() {
             self.rejoin_from(&primary, &source).await?;
         }
@@ -314,55 +311,6 @@ impl Worker {
         }
     }
 
-    /// The data directory of a standby is gone: a new copy takes its place.
-    pub(crate) async fn restore_standby(&self) -> Result<()> {
-        self.rejoin().await?;
-        self.ensure_usable().await
-    }
-
-    /// Replay is paused. When the primary has raised one of the settings that a standby must not have less
-    /// of, PostgreSQL (14 and later) pauses for ever; it is started again with as much. A pause that
-    /// somebody asked for is left alone.
-    pub(crate) async fn raise_limits(&self) -> Result<()> {
-        let control = self.installation()?.control_data(&self.config.pgdata).await?;
-        let sql = self.sql().await?;
-        let mut lower = Vec::new();
-        for (name, primary) in control.limits {
-            let own = sql.value(&format!("select current_setting('{name}')"), QUERY).await?;
-            if own.and_then(|own| own.parse::<u32>().ok()).is_some_and(|own| own < primary) {
-                lower.push(format!("{name} to {primary}"));
-            }
-        }
-        if lower.is_empty() {
-            info!("replay is paused (pg_wal_replay_pause): left to whoever did it");
-            return Ok(());
-        }
-        warn!("the primary has raised {}, and replay is paused here: restarting PostgreSQL", lower.join(", "));
-        start::stop(&self.config, &self.guardian).await?;
-        Ok(start::ensure_running(&self.config, &self.guardian).await?)
-    }
-
-    /// A standby that should stream and does not: finds out why, and mends what is this node's to mend.
-    pub(crate) async fn repair(&self) -> Result<()> {
-        let primary = self.primary().await?;
-        let source = upstream::identify(&self.config, &primary, self.node_id).await?;
-        if !upstream::has_slot(&self.config, &primary, self.node_id, &self.slot()).await? {
-            return Err(KeeperError::postgres(format!(
-                "the replication slot {} is missing on node {}, whose keeper should create it",
-                self.slot(),
-                primary.id
-            )));
-        }
-        let words = start::last_words(&self.config);
-        if words.contains(start::REMOVED) {
-            warn!("the primary has recycled WAL that this standby needs: copying it anew");
-            self.copy_from(&primary, true).await?;
-            return Ok(start::ensure_running(&self.config, &self.guardian).await?);
-        }
-        info!("this standby does not stream from node {} (timeline {}): {words}", primary.id, source.timeline);
-        self.follow().await
-    }
-
     /// THE SEAL (the monitors read the LSN only after it). The file makes it hold through restarts; it
     /// is complete when no walreceiver is left and local WAL is replayed to its end.
     pub(crate) async fn seal(&self) -> Result<()> {
@@ -397,47 +345,6 @@ impl Worker {
         info!("sealed at {} on timeline {}", seal.lsn, seal.timeline);
         self.shared().seal = Some(seal);
         Ok(())
-    }
-
-    /// PostgreSQL runs and answers; a standby that never will is copied anew. It has acknowledged nothing
-    /// since it was rewound, and nobody can read what it holds.
-    pub(crate) async fn ensure_usable(&self) -> Result<()> {
-        match start::ensure_running(&self.config, &self.guardian).await {
-            Err(error @ StartError::Starved(_)) => {
-                let primary = self.primary().await?;
-                warn!("{error}: copying node {} ({}:{}) instead", primary.id, primary.host, primary.port);
-                self.copy_from(&primary, true).await?;
-                Ok(start::ensure_running(&self.config, &self.guardian).await?)
-            }
-            other => Ok(other?),
-        }
-    }
-
-    /// A cluster that was rewound and has not yet replayed the WAL that belongs to it lets nobody in, and
-    /// with nobody to follow it never would. It counts for no election: it has acknowledged nothing since.
-    async fn make_whole(&self) -> Result<()> {
-        if !self.config.pgdata.join("PG_VERSION").exists() {
-            return Ok(());
-        }
-        let control = self.installation()?.control_data(&self.config.pgdata).await?;
-        if !control.lacks_wal(&self.config.pgdata) {
-            return Ok(());
-        }
-        let from = self.most_complete().await?;
-        warn!(
-            "this cluster needs WAL up to {} before anybody can use it: fetching it from node {} ({}:{})",
-            control.minimum_recovery, from.id, from.host, from.port
-        );
-        start::stop(&self.config, &self.guardian).await?;
-        standby::signal(&self.config.pgdata)?;
-        standby::clean_auto_conf(&self.config.pgdata)?;
-        standby::follow(&self.config, Some(&from), self.node_id)?;
-        match timeout(WHOLE, start::ensure_running(&self.config, &self.guardian)).await {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => warn!("{error}: copying node {} instead", from.id),
-            Err(_) => warn!("node {} did not send it within {} s: copying that node", from.id, WHOLE.as_secs()),
-        }
-        self.copy_from(&from, false).await
     }
 
     /// Waits until nothing can move this standby any more, then reads where it stands.

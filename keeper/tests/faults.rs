@@ -131,6 +131,26 @@ fn the_standbys_troubles() {
     streams(&world, b);
     assert_eq!(world.settle_all(2), a);
 
+    // A rewind was cut short: what it leaves is not started.
+    world.end_keeper(b, Signal::SIGTERM);
+    fs::write(world.home_of(b).join("rewinding"), "").unwrap();
+    world.start(b, &[]);
+    says(&world, b, "pg_rewind was cut short");
+    streams(&world, b);
+    assert_eq!(world.settle_all(2), a);
+
+    // A rewind that never began left the history of a timeline whose fork this node's WAL goes beyond.
+    world.end_keeper(b, Signal::SIGTERM);
+    let timeline: u32 = world.sql(a, "select timeline_id from pg_control_checkpoint()").parse().unwrap();
+    let fork = place(&data, "Latest checkpoint location:") + 8;
+    assert!(fork < place(&data, "Minimum recovery ending location:"));
+    let line = format!("{timeline}\t{:X}/{:X}\tno recovery target specified\n", fork >> 32, fork & 0xFFFF_FFFF);
+    fs::write(data.join(format!("pg_wal/{:08X}.history", timeline + 1)), line).unwrap();
+    world.start(b, &[]);
+    says(&world, b, "that timeline is not the primary's");
+    streams(&world, b);
+    assert_eq!(world.settle_all(2), a);
+
     // The machine is reinstalled: the same name, host and port, and nothing on its disk.
     world.end_keeper(b, Signal::SIGTERM);
     let id = world.row(b).unwrap().id;
@@ -172,15 +192,20 @@ fn the_standbys_troubles() {
     assert_eq!(writer.lost(&world, a), 0);
 }
 
+/// A position in the control file.
+fn place(pgdata: &Path, label: &str) -> u64 {
+    let said = support::as_postgres(support::bindir().join("pg_controldata")).arg(pgdata).output().unwrap();
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    let line = said.lines().find_map(|line| line.strip_prefix(label)).unwrap();
+    let (high, low) = line.trim().split_once('/').unwrap();
+    u64::from_str_radix(high, 16).unwrap() << 32 | u64::from_str_radix(low, 16).unwrap()
+}
+
 /// As after a rewind whose source has lost the end of its WAL since: recovery must get much further than
 /// before to be consistent.
 fn files_become_younger(pgdata: &Path) {
-    let said = support::as_postgres(support::bindir().join("pg_controldata")).arg(pgdata).output().unwrap();
-    let said = String::from_utf8_lossy(&said.stdout).into_owned();
-    let line = said.lines().find_map(|line| line.strip_prefix("Minimum recovery ending location:")).unwrap();
-    let (high, low) = line.trim().split_once('/').unwrap();
-    let place = u64::from_str_radix(high, 16).unwrap() << 32 | u64::from_str_radix(low, 16).unwrap();
-    assert!(place > 0, "{said}");
+    let place = place(pgdata, "Minimum recovery ending location:");
+    assert!(place > 0);
     let path = pgdata.join("global/pg_control");
     let mut control = fs::read(&path).unwrap();
     // The checksum stands behind everything that it is of (pg_control.h).

@@ -31,6 +31,8 @@ pub const REMOVED: &str = "has already been removed";
 /// The control file alone does not tell: a rewind from the checkpoint of an earlier base backup counts as
 /// complete where that backup ended, long before the WAL that belongs to the files.
 const INCONSISTENT: &str = "not yet accepting connections";
+/// What a standby says whose WAL goes beyond the fork of the newest timeline that it knows.
+pub const LEFT_BEHIND: &str = "does not contain minimum recovery point";
 /// An orderly stop; a walsender whose standby is behind a black hole would hold it up far longer
 /// (measured: over 20 s), with every client gone already.
 const FAST_STOP: Duration = Duration::from_secs(8);
