@@ -7,6 +7,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::error::{KeeperError, Result};
+use crate::postgres::standby::Upstream;
 use crate::postgres::start::StartError;
 use crate::postgres::{rewind, standby, start, upstream};
 use crate::steps::{QUERY, Worker};
@@ -57,8 +58,7 @@ impl Worker {
         let words = start::last_words(&self.config);
         if words.contains(start::REMOVED) {
             warn!("the primary has recycled WAL that this standby needs: copying it anew");
-            self.copy_from(&primary, true).await?;
-            return Ok(start::ensure_running(&self.config, &self.guardian).await?);
+            return self.start_copy_of(&primary).await;
         }
         info!("this standby does not stream from node {} (timeline {}): {words}", primary.id, source.timeline);
         self.follow().await
@@ -81,17 +81,20 @@ impl Worker {
                 }
                 let primary = self.primary().await?;
                 warn!("that timeline is not the primary's: copying node {} ({}:{})", primary.id, primary.host, primary.port);
-                self.copy_from(&primary, true).await?;
-                Ok(start::ensure_running(&self.config, &self.guardian).await?)
+                self.start_copy_of(&primary).await
             }
             Err(error @ StartError::Starved(_)) => {
                 let primary = self.primary().await?;
                 warn!("{error}: copying node {} ({}:{}) instead", primary.id, primary.host, primary.port);
-                self.copy_from(&primary, true).await?;
-                Ok(start::ensure_running(&self.config, &self.guardian).await?)
+                self.start_copy_of(&primary).await
             }
             other => Ok(other?),
         }
+    }
+
+    async fn start_copy_of(&self, primary: &Upstream) -> Result<()> {
+        self.copy_from(primary, true).await?;
+        Ok(start::ensure_running(&self.config, &self.guardian).await?)
     }
 
     /// Before a start: neither the old cluster nor the new one is started.

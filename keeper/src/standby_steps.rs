@@ -125,7 +125,7 @@ impl Worker {
         self.rejoin_from(&primary, &source).await
     }
 
-    pub(crate) async fn rejoin_from(&self, primary: &Upstream, source: &Identity) -> Result<()> {
+    async fn rejoin_from(&self, primary: &Upstream, source: &Identity) -> Result<()> {
         start::stop(&self.config, &self.guardian).await?;
         basebackup::finish_swap(&self.config)?;
         rewind::discard_unfinished(&self.config, &self.paths)?;

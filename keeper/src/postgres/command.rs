@@ -118,7 +118,7 @@ impl Program {
             .spawn()
             .map_err(|error| KeeperError::postgres(format!("cannot run {}: {error}", self.path.display())))?;
         let pid = child.id();
-        let _group = child.id().filter(|_| self.tied).map(Group);
+        let _group = pid.filter(|_| self.tied).map(Group);
         let (Some(out), Some(err)) = (child.stdout.take(), child.stderr.take()) else {
             return Err(KeeperError::internal(format!("{name} has no pipes")));
         };
