@@ -153,13 +153,7 @@ fn a_node_is_given_monitors_and_taken_away_again() {
         return;
     }
     let mut machine = Machine::new("given");
-    let monitor = machine.root.join("monitor").to_str().unwrap().to_string();
-    let sql_port = port();
-    let uri = format!("postgres://autoctl_node@127.0.0.1:{sql_port}/pg_auto_failover");
-    let mut args = vec!["create", "monitor", "--pgdata", &monitor, "--pgport", &sql_port, "--hostname", "127.0.0.1"];
-    args.extend(["--listen", "127.0.0.1", "--name", "m", "--auth", "trust", "--no-ssl", "--run"]);
-    machine.spawn("monitor.log", &args);
-    machine.eventually("the monitor answers", || machine.run(&["show", "state", "--monitor", &uri]).status.success());
+    let uri = machine.monitor();
     let state = |machine: &Machine| text(&machine.run(&["show", "state", "--monitor", &uri]));
 
     let node = Node::create(&machine, 7);

@@ -120,8 +120,7 @@ fn what_a_demonstration_lacks_is_said_in_one_line() {
     if !has_postgres() {
         return;
     }
-    let port = support::free_port();
-    let _taken = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let (port, _taken) = support::taken_port();
     let (place, base) = (place("demo-not"), (port - 1).to_string());
     let cases: [(&Path, &[&str], i32, &str); 4] = [
         (&place, &["--port", "80"], 1, "between 1024 and 50000"),

@@ -80,14 +80,9 @@ fn every_command_that_prints_data_prints_json() {
         return;
     }
     let mut machine = Machine::new("json");
+    let uri = machine.monitor();
     let dir = |name: &str| machine.root.join(name).to_str().unwrap().to_string();
-    let (monitor, a, b, file) = (dir("monitor"), dir("a"), dir("b"), dir("a.ini"));
-    let sql_port = port();
-    let uri = format!("postgres://autoctl_node@127.0.0.1:{sql_port}/pg_auto_failover");
-    let mut args = vec!["create", "monitor", "--pgdata", &monitor, "--pgport", &sql_port, "--hostname", "127.0.0.1"];
-    args.extend(["--listen", "127.0.0.1", "--name", "m", "--auth", "trust", "--no-ssl", "--run"]);
-    machine.spawn("monitor.log", &args);
-    machine.eventually("the monitor answers", || machine.run(&["show", "state", "--monitor", &uri]).status.success());
+    let (a, b, file) = (dir("a"), dir("b"), dir("a.ini"));
     for (name, pgdata) in [("a", &a), ("b", &b)] {
         let pg_port = port();
         let mut create = vec!["create", "postgres", "--pgdata", pgdata, "--pgport", &pg_port, "--hostname", "127.0.0.1"];

@@ -16,14 +16,8 @@ fn a_node_from_creation_to_removal() {
         return;
     }
     let mut machine = Machine::new("nodes");
-    let (monitor, node) = (machine.root.join("monitor"), machine.root.join("node"));
-    let (monitor, node) = (monitor.to_str().unwrap().to_string(), node.to_str().unwrap().to_string());
-    let (sql_port, pg_port) = (port(), port());
-    let uri = format!("postgres://autoctl_node@127.0.0.1:{sql_port}/pg_auto_failover");
-    let mut args = vec!["create", "monitor", "--pgdata", &monitor, "--pgport", &sql_port, "--hostname", "127.0.0.1"];
-    args.extend(["--listen", "127.0.0.1", "--name", "m", "--auth", "trust", "--no-ssl", "--run"]);
-    machine.spawn("monitor.log", &args);
-    machine.eventually("the monitor answers", || machine.run(&["show", "state", "--monitor", &uri]).status.success());
+    let uri = machine.monitor();
+    let (node, pg_port) = (machine.root.join("node").to_str().unwrap().to_string(), port());
 
     let mut create = vec!["create", "postgres", "--pgdata", &node, "--pgport", &pg_port, "--hostname", "127.0.0.1"];
     create.extend(["--listen", "127.0.0.1", "--name", "n", "--monitor", &uri, "--pgctl", "/usr/lib/postgresql/15/bin/pg_ctl"]);

@@ -185,15 +185,10 @@ fn nodes_of_both_kinds_are_told_about_alike() {
         return;
     }
     let mut machine = Machine::new("both");
+    let uri = machine.monitor();
     let place = |name: &str| machine.root.join(name).to_str().unwrap().to_string();
-    let (monitor, sql_port) = (place("monitor"), port());
     let stock = Side { pgdata: place("theirs"), port: port(), formation: "stocks", name: "north" };
     let ours = Side { pgdata: place("ours"), port: port(), formation: "owners", name: "south" };
-    let uri = format!("postgres://autoctl_node@127.0.0.1:{sql_port}/pg_auto_failover");
-    let mut args = vec!["create", "monitor", "--pgdata", &monitor, "--pgport", &sql_port, "--hostname", "127.0.0.1"];
-    args.extend(["--listen", "127.0.0.1", "--name", "m", "--auth", "trust", "--no-ssl", "--run"]);
-    machine.spawn("monitor.log", &args);
-    machine.eventually("the monitor answers", || machine.run(&["show", "state", "--monitor", &uri]).status.success());
     let own = machine.binary.clone();
     let pg_ctl = format!("{BINDIR}/pg_ctl");
     for (program, side, log) in [(Path::new(STOCK), &stock, "stock.log"), (&own, &ours, "ours.log")] {

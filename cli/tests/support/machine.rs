@@ -66,6 +66,17 @@ impl Machine {
         self.running.push(child);
     }
 
+    /// One monitor alone, which answers: its URI.
+    pub fn monitor(&mut self) -> String {
+        let (pgdata, port) = (self.root.join("monitor"), port());
+        let uri = format!("postgres://autoctl_node@127.0.0.1:{port}/pg_auto_failover");
+        let mut args = vec!["create", "monitor", "--pgdata", pgdata.to_str().unwrap(), "--pgport", &port];
+        args.extend(["--hostname", "127.0.0.1", "--listen", "127.0.0.1", "--name", "m", "--auth", "trust", "--no-ssl", "--run"]);
+        self.spawn("monitor.log", &args);
+        self.eventually("the monitor answers", || self.run(&["show", "state", "--monitor", &uri]).status.success());
+        uri
+    }
+
     pub fn eventually(&self, what: &str, mut check: impl FnMut() -> bool) {
         let deadline = Instant::now() + Duration::from_secs(120);
         while !check() {

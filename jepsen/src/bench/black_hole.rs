@@ -6,20 +6,22 @@ use std::time::{Duration, Instant};
 use super::failover::{AFTER, BEFORE, Case, Run, outage};
 use super::straggler::Verdict;
 use crate::net::{HERE, Network};
-use crate::system::{Site, System, Tempo, Which};
+use crate::system::{Ours, Site, System, Tempo, Which};
 use crate::writer::Writer;
-use crate::{Context, Lab, Result};
+use crate::{Context, Lab, Result, ensure};
 
 /// From the beginning of a run, and from its end, to the group's rest.
 const REST: Duration = Duration::from_secs(120);
 
-/// So many black holes, one after the other.
-pub fn measure(runs: usize) -> Result<Vec<Run>> {
+/// So many black holes, one after the other, in a group of two or three nodes.
+pub fn measure(runs: usize, nodes: usize) -> Result<Vec<Run>> {
     let lab = &Lab::new("hole")?;
-    let (monitors, servers) = Which::Pgquorum.machines();
-    let network = Network::start(lab, &[monitors, servers].concat(), 1)?;
-    let system = Which::Pgquorum.start(Site { lab, network: &network, disks: None }, Tempo::Default)?;
-    (0..runs).map(|i| one(system.as_ref(), &network).context(format!("run {}", i + 1))).collect()
+    let (monitors, mut servers) = Which::Pgquorum.machines();
+    ensure!((2..=servers.len()).contains(&nodes), "a group behind a black hole has two or three nodes, not {nodes}");
+    servers.truncate(nodes);
+    let network = Network::start(lab, &[monitors, servers.clone()].concat(), 1)?;
+    let system = Ours::start(Site { lab, network: &network, disks: None }, Tempo::Default, &servers)?;
+    (0..runs).map(|i| one(&system, &network).context(format!("run {}", i + 1))).collect()
 }
 
 fn one(system: &dyn System, network: &Network) -> Result<Run> {

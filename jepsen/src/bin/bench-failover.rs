@@ -62,10 +62,13 @@ fn measure(args: &Args) -> Result<()> {
     }
     if !holes.is_empty() {
         match probe() {
-            Ok(()) if args.nodes == 3 && args.groups == 0 => {
-                table.row(row(Case::BlackHoled, &black_hole::measure(args.runs)?));
+            Ok(()) if args.nodes <= 3 && args.groups == 0 => {
+                table.row(row(Case::BlackHoled, &black_hole::measure(args.runs, args.nodes)?));
             }
-            Ok(()) => eprintln!("{} is left out: it is measured with three nodes and nothing beside", Case::BlackHoled.name()),
+            Ok(()) => eprintln!(
+                "{} is left out: it is measured with two or three nodes and nothing beside",
+                Case::BlackHoled.name()
+            ),
             Err(error) => eprintln!("{} is left out: {error}", Case::BlackHoled.name()),
         }
     }

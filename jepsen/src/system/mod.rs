@@ -70,7 +70,7 @@ impl Which {
     /// Brings the system up and waits until it is at rest.
     pub fn start<'a>(self, site: Site<'a>, tempo: Tempo) -> Result<Box<dyn System + 'a>> {
         Ok(match self {
-            Self::Pgquorum => Box::new(Ours::start(site, tempo)?),
+            Self::Pgquorum => Box::new(Ours::start(site, tempo, &self.machines().1)?),
             Self::Stock => Box::new(Stock::start(site, tempo)?),
             Self::Patroni => Box::new(Patroni::start(site, tempo)?),
         })

@@ -1,4 +1,4 @@
-//! Three monitors of ours and three nodes with our keeper.
+//! Three monitors of ours and nodes with our keeper.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -21,15 +21,16 @@ pub struct Ours<'a> {
 }
 
 impl<'a> Ours<'a> {
-    pub fn start(site: Site<'a>, tempo: Tempo) -> Result<Self> {
+    /// With these nodes; the first one begins as the primary.
+    pub fn start(site: Site<'a>, tempo: Tempo, servers: &[&'static str]) -> Result<Self> {
         // A copy that the account of the nodes may run, wherever the original lies.
         let binary = site.lab.path("pgquorum");
         fs::copy(requirements::pgquorum_binary()?, &binary).context("copy pgquorum")?;
         fs::set_permissions(&binary, fs::Permissions::from_mode(0o755))?;
         let mut ports = Vec::new();
-        for server in Which::Pgquorum.machines().1 {
+        for server in servers {
             // Sockets of all machines lie in one directory.
-            ports.push((server, site.lab.port()?));
+            ports.push((*server, site.lab.port()?));
         }
         let ours = Self { site, binary, ports };
         ours.start_monitors(tempo)?;
@@ -135,6 +136,10 @@ impl System for Ours<'_> {
 
     fn site(&self) -> Site<'_> {
         self.site
+    }
+
+    fn servers(&self) -> Vec<&'static str> {
+        self.ports.iter().map(|(server, _)| *server).collect()
     }
 
     fn start_member(&self, machine: &str) -> Result<()> {

@@ -1,11 +1,11 @@
 //! A TCP relay that can go deaf: what a firewall does that drops packets, for chosen connections only,
 //! and at chosen moments.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// When a relay goes deaf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub struct Relay {
 impl Relay {
     /// Listens on `from` (host and port) and connects to `to` for each connection.
     pub fn start(from: (&str, u16), to: (&str, u16), deaf: Deaf) -> Relay {
-        let listener = TcpListener::bind(from).unwrap();
+        let listener = bound(from);
         listener.set_nonblocking(true).unwrap();
         let shared = Arc::new(Shared::default());
         let (theirs, to) = (shared.clone(), (to.0.to_string(), to.1));
@@ -64,6 +64,20 @@ impl Relay {
 
     pub fn is_reached(&self) -> bool {
         self.shared.reached.load(Ordering::Relaxed)
+    }
+}
+
+/// A program that another thread starts has every listener of this process until it is executed: a port that
+/// was let go may be taken for that moment.
+fn bound(address: (&str, u16)) -> TcpListener {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        match TcpListener::bind(address) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            listener => return listener.unwrap(),
+        }
     }
 }
 
