@@ -11,6 +11,9 @@ use crate::{Context, Lab, Result, command, ensure, sys};
 
 const SIZE: u64 = 700 << 20;
 
+/// Longer than any test that mounts something in a namespace of its own.
+const OTHERS: Duration = Duration::from_secs(120);
+
 struct Disk {
     machine: String,
     image: PathBuf,
@@ -79,6 +82,10 @@ impl Disks {
         wait_for(&format!("{machine}'s disk to be free"), Duration::from_secs(10), || {
             run("umount", &[], &[&disk.mount]).map(Some)
         })?;
+        // A mount namespace that somebody else made in the meantime has a copy of the mount: a second mount of
+        // the image would be the same, dead file system.
+        let what = format!("other mount namespaces to let go of {machine}'s disk");
+        wait_for(&what, OTHERS, || Ok(disk.is_free()?.then_some(())))?;
         disk.mount()
     }
 
@@ -107,6 +114,13 @@ impl Disks {
 }
 
 impl Disk {
+    /// No loop device holds the image.
+    fn is_free(&self) -> Result<bool> {
+        let mut command = Command::new("losetup");
+        command.arg("--associated").arg(&self.image);
+        Ok(command::run(command, Duration::from_secs(10))?.ok()?.stdout.trim().is_empty())
+    }
+
     fn mount(&self) -> Result<()> {
         let (image, at) = (self.image.as_path(), self.mount.as_path());
         run("mount", &["-o", "loop"], &[image, at])?;

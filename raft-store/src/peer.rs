@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt, BufReader, BufWriter};
@@ -22,8 +22,9 @@ use crate::wire::{self, Hello, Purpose, Request, Response, Welcome};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
+/// A connection is asked whether it lives when nothing was written to it for once to twice as long.
 const PING_EVERY: Duration = Duration::from_secs(5);
-/// Nothing heard for this long (pings are answered): the connection is dead.
+/// Nothing heard for this long (pings, which are answered, come at least every 10 s): the connection is dead.
 pub(crate) const IDLE_LIMIT: Duration = Duration::from_secs(15);
 /// A request ran out of time and nothing at all was heard for this long: reconnect.
 const SILENCE: Duration = Duration::from_millis(1000);
@@ -352,12 +353,30 @@ async fn receive(mut from: impl tokio::io::AsyncRead + Unpin, c: &Connection) ->
     }
 }
 
+/// When connections that were not written to since the last time are asked whether they live: all of this
+/// process at once, so that it need not wake for each.
+fn next_ping() -> Instant {
+    static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let passed = FIRST.elapsed().as_millis() / PING_EVERY.as_millis();
+    *FIRST + PING_EVERY * u32::try_from(passed + 1).unwrap_or(u32::MAX)
+}
+
 async fn send(mut to: impl tokio::io::AsyncWrite + Unpin, mut queue: mpsc::Receiver<(u64, Vec<u8>)>) -> String {
+    let (mut written, mut ping) = (false, next_ping());
     loop {
-        let bytes = match timeout(PING_EVERY, queue.recv()).await {
+        let bytes = match timeout_at(ping, queue.recv()).await {
             Ok(None) => return "closed".into(),
-            Ok(Some((id, body))) => frame::encode(Kind::Request, id, &body),
-            Err(_) => frame::encode(Kind::Ping, 0, &[]),
+            Ok(Some((id, body))) => {
+                written = true;
+                frame::encode(Kind::Request, id, &body)
+            }
+            Err(_) => {
+                ping = next_ping();
+                if std::mem::take(&mut written) {
+                    continue;
+                }
+                frame::encode(Kind::Ping, 0, &[])
+            }
         };
         if let Err(e) = to.write_all(&bytes).await {
             return e.to_string();
