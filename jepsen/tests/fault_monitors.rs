@@ -217,7 +217,6 @@ fn two_killed(cluster: &mut Cluster) -> Result<()> {
     }
     let report = writer.finish(&cluster.app_uri())?;
     report.check()?;
-    ensure!(report.outage < Duration::from_secs(2), "writes were held up: {report}");
     ensure!(report.servers.len() == 1, "the primary changed without a majority: {report}");
     // One returns, and everything goes on.
     cluster.monitors.restart(other)?;

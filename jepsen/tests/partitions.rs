@@ -21,8 +21,8 @@ fn monitors_and_nodes_cut_off_from_each_other() {
     }
     Lab::run(name, |lab| {
         let (monitors, servers) = Which::Pgquorum.machines();
-        let network = Network::start(lab, &[monitors, servers].concat(), 1)?;
-        let ours = Ours::start(Site { lab, network: &network, disks: None }, Tempo::Tight)?;
+        let network = Network::start(lab, &[monitors, servers.clone()].concat(), 1)?;
+        let ours = Ours::start(Site { lab, network: &network, disks: None }, Tempo::Tight, &servers)?;
         let mut steps = Steps::new();
         let mut check = |what: &str, body: fn(&Ours, &Network) -> Result<()>| {
             let healed = || {

@@ -67,6 +67,7 @@ impl Machine {
     }
 
     /// One monitor alone, which answers: its URI.
+    #[allow(dead_code)]
     pub fn monitor(&mut self) -> String {
         let (pgdata, port) = (self.root.join("monitor"), port());
         let uri = format!("postgres://autoctl_node@127.0.0.1:{port}/pg_auto_failover");
