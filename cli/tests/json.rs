@@ -123,7 +123,7 @@ fn every_command_that_prints_data_prints_json() {
         }
         let began = Instant::now();
         let output = machine.run(&words);
-        if began.elapsed() > Duration::from_secs(20) {
+        if began.elapsed() > Duration::from_secs(60) {
             wrong.push(format!("{words:?} took {:.0} s", began.elapsed().as_secs_f64()));
         }
         let out = text(&output);

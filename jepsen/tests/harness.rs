@@ -9,7 +9,7 @@ use jepsen::requirements::{account, met};
 use jepsen::wait::wait_until;
 use jepsen::{Lab, Result, ensure};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 fn lab(test: &str) -> Option<Lab> {
     met(test, account().map(drop)).then(|| Lab::new(test).ok())?

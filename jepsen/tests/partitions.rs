@@ -8,7 +8,7 @@ use jepsen::wait::wait_for;
 use jepsen::{Lab, Result, Steps, bail, ensure, ensure_eq, requirements, sql};
 
 /// For an election, with a machine that others share.
-const ELECTION: Duration = Duration::from_secs(15);
+const ELECTION: Duration = Duration::from_secs(60);
 const FAILOVER: &str = "SELECT pgautofailover.perform_failover('default', 0)";
 const NODES: &str =
     "SELECT nodeid, goalstate FROM pgautofailover.node WHERE formationid = 'default' ORDER BY nodeid";

@@ -8,7 +8,7 @@ use jepsen::sql::{SqlError, block_on, connect, query, rows, value};
 use jepsen::wait::wait_for;
 use jepsen::{Context, Kind, Lab, Monitors, Result, Steps, ensure, ensure_eq, requirements};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn pgquorum() {

@@ -189,7 +189,7 @@ impl FakeNode {
             region: None,
         };
         let registration = client.register_node(&request).await.unwrap();
-        let registered = registration.commit(Duration::from_secs(5)).await.unwrap();
+        let registered = registration.commit(Duration::from_secs(30)).await.unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         tokio::spawn(async move {

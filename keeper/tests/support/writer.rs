@@ -88,7 +88,7 @@ impl Writer {
     /// Ends the writing and returns how many acknowledged values node `at` lacks.
     pub fn lost(self, world: &World, at: usize) -> usize {
         self.stop.store(true, Ordering::Relaxed);
-        world.block_on(async { timeout(Duration::from_secs(10), self.task).await }).unwrap().unwrap();
+        world.block_on(async { timeout(Duration::from_secs(60), self.task).await }).unwrap().unwrap();
         let there: std::collections::HashSet<i64> =
             world.sql(at, "select v from acks").lines().filter_map(|line| line.parse().ok()).collect();
         let record = self.record.lock().unwrap();

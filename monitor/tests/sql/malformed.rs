@@ -17,7 +17,7 @@ async fn raw(server: &Server, bytes: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     stream.write_all(bytes).await.unwrap();
     let mut answer = Vec::new();
-    let _ = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await.expect("must be closed");
+    let _ = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut answer)).await.expect("must be closed");
     answer
 }
 
@@ -112,7 +112,7 @@ async fn shutdown_tells_everybody() {
     let server = Server::leader().await;
     let mut c = Client::connect(server.address).await;
     let handle = server.handle;
-    let (answer, ()) = tokio::join!(c.answer(), handle.shutdown(Duration::from_secs(5)));
+    let (answer, ()) = tokio::join!(c.answer(), handle.shutdown(Duration::from_secs(30)));
     assert_eq!((answer.sqlstate(), answer.field(b'S')), ("57P01", "FATAL"));
     assert!(TcpStream::connect(server.address).await.is_err());
 }

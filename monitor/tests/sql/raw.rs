@@ -170,7 +170,7 @@ impl Client {
             self.stream.read_exact(&mut body).await.ok()?;
             Some(Message { kind: head[0], body })
         };
-        timeout(Duration::from_secs(10), read).await.expect("no message within ten seconds")
+        timeout(Duration::from_secs(60), read).await.expect("no message within a minute")
     }
 
     /// Everything up to ReadyForQuery or the end of the connection.

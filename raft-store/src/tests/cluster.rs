@@ -244,7 +244,7 @@ impl Cluster {
     }
 
     pub async fn leader_except(&self, not: u64) -> u64 {
-        let limit = soon(20_000);
+        let limit = soon(60_000);
         while Instant::now() < limit {
             for (id, r) in &self.running {
                 let s = r.replica.status();
@@ -259,7 +259,7 @@ impl Cluster {
 
     /// Proposes at whoever leads until it is certainly applied (entries may repeat).
     pub async fn write(&self, entry: &str) -> u64 {
-        let limit = soon(20_000);
+        let limit = soon(60_000);
         let mut last = String::new();
         while Instant::now() < limit {
             let leader = self.leader().await;
@@ -273,10 +273,10 @@ impl Cluster {
 
     /// Waits for a condition.
     pub async fn until(&self, what: &str, f: impl Fn(&Cluster) -> bool) {
-        let limit = soon(20_000);
+        let limit = soon(60_000);
         while !f(self) {
             if Instant::now() > limit {
-                panic!("not within 20 s: {what}; {:#?}", self.running.values().map(|r| r.replica.status()).collect::<Vec<_>>());
+                panic!("not within 60 s: {what}; {:#?}", self.running.values().map(|r| r.replica.status()).collect::<Vec<_>>());
             }
             sleep(Duration::from_millis(10)).await;
         }

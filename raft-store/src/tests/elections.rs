@@ -11,17 +11,17 @@ use crate::*;
 async fn elects_replicates_and_proves() {
     let mut c = Cluster::start(3, |_| {}).await;
     let leader = c.leader().await;
-    let a = c.r(leader).propose(b"one".to_vec(), soon(5_000)).await.unwrap();
+    let a = c.r(leader).propose(b"one".to_vec(), soon(30_000)).await.unwrap();
     assert_eq!(a.response, b"1:one");
-    let barrier = c.r(leader).read_barrier(soon(5_000)).await.unwrap();
+    let barrier = c.r(leader).read_barrier(soon(30_000)).await.unwrap();
     assert!(barrier >= a.index);
     for id in c.ids.clone() {
         c.until("entry applied", |c| c.entries(id) == [b"one".to_vec()]).await;
     }
     let follower = c.ids.iter().copied().find(|id| *id != leader).unwrap();
-    let refused = c.r(follower).propose(b"two".to_vec(), soon(5_000)).await;
+    let refused = c.r(follower).propose(b"two".to_vec(), soon(30_000)).await;
     assert_eq!(refused, Err(ProposeError::NotLeader { leader: Some(leader) }));
-    assert_eq!(c.r(follower).read_barrier(soon(5_000)).await, Err(NotLeader { leader: Some(leader) }));
+    assert_eq!(c.r(follower).read_barrier(soon(30_000)).await, Err(NotLeader { leader: Some(leader) }));
     let s = c.r(leader).status();
     assert_eq!((s.role, s.voters.clone(), s.leader_seen), (Role::Leader, vec![1, 2, 3], true));
     c.until("versions known", |c| {
@@ -33,7 +33,7 @@ async fn elects_replicates_and_proves() {
         id.is_some() && c.ids.iter().all(|i| c.r(*i).status().cluster_id == id)
     })
     .await;
-    let answer = c.r(follower).call(leader, b"hello".to_vec(), soon(5_000)).await.unwrap();
+    let answer = c.r(follower).call(leader, b"hello".to_vec(), soon(30_000)).await.unwrap();
     assert_eq!(answer, format!("{leader}<-{follower}:hello").into_bytes());
     c.stop_all().await;
 }
@@ -49,7 +49,7 @@ async fn an_isolated_leader_proves_and_applies_nothing() {
     let lost = c.r(old).propose(b"lost".to_vec(), soon(300)).await;
     assert!(lost.is_err(), "{lost:?}");
     let new = c.leader_except(old).await;
-    let after = c.r(new).propose(b"after".to_vec(), soon(5_000)).await;
+    let after = c.r(new).propose(b"after".to_vec(), soon(30_000)).await;
     println!("leader isolated -> new leader accepted a proposal: {:?} ({after:?})", started.elapsed());
     c.until("old leader sees nobody", |c| !c.r(old).status().leader_seen).await;
     c.isolate(old, false);
@@ -84,13 +84,13 @@ async fn barriers_take_a_round_trip() {
         async move {
             sleep(Duration::from_millis(7 * i)).await;
             let started = Instant::now();
-            let passed = r.read_barrier(soon(5_000)).await;
+            let passed = r.read_barrier(soon(30_000)).await;
             passed.map(|_| started.elapsed())
         }
     });
     for _ in 0..10 {
         let started = Instant::now();
-        c.r(leader).read_barrier(soon(5_000)).await.unwrap();
+        c.r(leader).read_barrier(soon(30_000)).await.unwrap();
         assert!(started.elapsed() >= Duration::from_millis(30), "{:?}", started.elapsed());
     }
     let mut times: Vec<Duration> = futures::future::join_all(calls).await.into_iter().map(|t| t.unwrap()).collect();

@@ -103,21 +103,21 @@ async fn members_come_and_go_and_leadership_moves() {
     let port = c.ports[&4];
     let member = Member { id: 4, name: "mon4".into(), host: "127.0.0.1".into(), port };
     let leader = c.leader().await;
-    c.r(leader).add_learner(member, soon(5_000)).await.unwrap();
+    c.r(leader).add_learner(member, soon(30_000)).await.unwrap();
     c.until("the learner follows", |c| c.entries(4) == [b"a".to_vec()]).await;
     assert_eq!(c.r(4).status().role, Role::Learner);
     let leader = c.leader().await;
-    c.r(leader).promote(4, soon(5_000)).await.unwrap();
+    c.r(leader).promote(4, soon(30_000)).await.unwrap();
     c.until("it votes", |c| c.r(4).status().voters == [1, 2, 3, 4]).await;
     let leader = c.leader().await;
     let to = if leader == 4 { 1 } else { 4 };
     let started = Instant::now();
-    c.r(leader).transfer_leader(to, soon(5_000)).await.unwrap();
-    c.r(to).read_barrier(soon(5_000)).await.unwrap();
+    c.r(leader).transfer_leader(to, soon(30_000)).await.unwrap();
+    c.r(to).read_barrier(soon(30_000)).await.unwrap();
     println!("transfer_leader -> new leader passes a barrier: {:?}", started.elapsed());
     let leader = c.leader().await;
     let gone = if leader == 1 { 2 } else { 1 };
-    c.r(leader).remove(gone, soon(5_000)).await.unwrap();
+    c.r(leader).remove(gone, soon(30_000)).await.unwrap();
     c.until("removed", |c| !c.r(leader).status().voters.contains(&gone)).await;
     c.stop(gone).await;
     c.write("b").await;
@@ -130,7 +130,7 @@ async fn members_come_and_go_and_leadership_moves() {
 async fn calls_are_concurrent_and_bounded() {
     let mut c = Cluster::start(2, |_| {}).await;
     // Each takes 300 ms: one after the other they would not end in time.
-    let calls = (0..50).map(|_| c.r(1).call(2, b"slow".to_vec(), soon(5_000)));
+    let calls = (0..50).map(|_| c.r(1).call(2, b"slow".to_vec(), soon(60_000)));
     for r in futures::future::join_all(calls).await {
         assert_eq!(r.unwrap(), b"2<-1:slow");
     }
@@ -139,7 +139,7 @@ async fn calls_are_concurrent_and_bounded() {
     let e = c.r(1).call(2, vec![0; (16 << 20) + 1], soon(1_000)).await;
     assert!(matches!(e, Err(CallError::TooLarge { .. })));
     assert!(matches!(c.r(1).call(9, vec![], soon(1_000)).await, Err(CallError::UnknownPeer(9))));
-    assert_eq!(c.r(1).call(1, b"me".to_vec(), soon(1_000)).await.unwrap(), b"1<-1:me");
+    assert_eq!(c.r(1).call(1, b"me".to_vec(), soon(10_000)).await.unwrap(), b"1<-1:me");
     let e = c.r(1).call(2, b"slow".to_vec(), soon(50)).await;
     assert!(matches!(e, Err(CallError::Lost(_))), "{e:?}");
     c.stop(2).await;
@@ -150,7 +150,12 @@ async fn calls_are_concurrent_and_bounded() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_synced_at_rest() {
-    let mut c = Cluster::start(3, |_| {}).await;
+    // An election is synced, and none must happen while the machine is busy.
+    let mut c = Cluster::start(3, |cfg| {
+        cfg.election_timeout_min_ms = 1_500;
+        cfg.election_timeout_max_ms = 2_000;
+    })
+    .await;
     c.write("x").await;
     c.until("bookkeeping done", |c| c.ids.iter().all(|i| c.r(*i).known_members() == 3)).await;
     let syncs = |c: &Cluster| c.ids.iter().map(|i| c.r(*i).log_syncs()).collect::<Vec<_>>();
@@ -158,7 +163,7 @@ async fn nothing_is_synced_at_rest() {
     let before = syncs(&c);
     for _ in 0..20 {
         let leader = c.leader().await;
-        c.r(leader).read_barrier(soon(1_000)).await.unwrap();
+        c.r(leader).read_barrier(soon(10_000)).await.unwrap();
         sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(syncs(&c), before, "heartbeats or barriers wrote to disk");
@@ -199,7 +204,7 @@ async fn the_store_stays_small() {
     c.run(1).await;
     c.leader().await;
     for _ in 0..40 {
-        let batch = (0..100).map(|_| c.r(1).propose(vec![b'z'; 600], soon(10_000)));
+        let batch = (0..100).map(|_| c.r(1).propose(vec![b'z'; 600], soon(60_000)));
         for r in futures::future::join_all(batch).await {
             r.unwrap();
         }

@@ -107,7 +107,7 @@ async fn one_after_the_other_rejoins_under_a_leader_that_rejoined() {
         // The next one has to catch up from a leader with a new store.
         if c.leader().await != id {
             let leader = c.leader().await;
-            c.r(leader).transfer_leader(id, soon(5_000)).await.unwrap();
+            c.r(leader).transfer_leader(id, soon(30_000)).await.unwrap();
             c.until("it leads", |c| c.r(id).status().leader == Some(id)).await;
         }
     }

@@ -48,7 +48,7 @@ async fn mutual_tls() {
         c.try_run(id, |cfg| cfg.tls = Some(tls)).await.unwrap();
     }
     c.write("secret").await;
-    let answer = c.r(1).call(2, b"x".to_vec(), soon(5_000)).await.unwrap();
+    let answer = c.r(1).call(2, b"x".to_vec(), soon(30_000)).await.unwrap();
     assert_eq!(answer, b"2<-1:x");
     // A replica with a certificate of another authority, one without TLS, and a client without a
     // certificate are all kept out.
