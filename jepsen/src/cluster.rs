@@ -203,14 +203,7 @@ impl<'lab> Cluster<'lab> {
 
     /// Restarts killed keepers and monitors, for the next check.
     pub fn revive(&mut self) -> Result<()> {
-        for i in 0..self.monitors.len() {
-            if self.monitors.pid(i).is_none() {
-                self.monitors.restart(i)?;
-            }
-        }
-        for i in 0..self.monitors.len() {
-            self.monitors.serving(i)?;
-        }
+        self.monitors.revive()?;
         for node in &mut self.nodes {
             if node.keeper().is_none() {
                 node.run(self.lab)?;

@@ -190,14 +190,7 @@ impl<'lab> Group<'lab> {
 
     /// Restarts keepers and monitors that were killed.
     pub fn revive(&mut self) -> Result<()> {
-        for i in 0..self.monitors.len() {
-            if self.monitors.pid(i).is_none() {
-                self.monitors.restart(i)?;
-            }
-        }
-        for i in 0..self.monitors.len() {
-            self.monitors.serving(i)?;
-        }
+        self.monitors.revive()?;
         for node in &mut self.nodes {
             if node.keeper().is_none() {
                 node.run(self.lab)?;

@@ -242,12 +242,7 @@ fn all_killed(cluster: &mut Cluster) -> Result<()> {
     }
     let writer = cluster.writer()?;
     writer.wait_acknowledged(300, PATIENCE)?;
-    for i in 0..cluster.monitors.len() {
-        cluster.monitors.restart(i)?;
-    }
-    for i in 0..cluster.monitors.len() {
-        cluster.monitors.serving(i)?;
-    }
+    cluster.monitors.revive()?;
     let ids = |rows: &[jepsen::cluster::NodeRow]| -> Vec<_> {
         rows.iter().map(|r| (r.id, r.name.clone())).collect()
     };

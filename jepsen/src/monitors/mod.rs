@@ -61,6 +61,16 @@ pub trait Monitors {
     /// Starts monitor `i` again on its old data. Does not wait until it serves.
     fn restart(&mut self, i: usize) -> Result<()>;
 
+    /// Starts those that do not run, and waits until all serve.
+    fn revive(&mut self) -> Result<()> {
+        for i in 0..self.len() {
+            if self.pid(i).is_none() {
+                self.restart(i)?;
+            }
+        }
+        (0..self.len()).try_for_each(|i| self.serving(i))
+    }
+
     /// A user who may change the monitor's settings.
     fn admin(&self) -> String;
 
