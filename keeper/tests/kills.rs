@@ -150,7 +150,7 @@ fn keeper_and_all_together() {
 
     // A keeper that stays dead: fenced within the lease. The monitor then finds another primary.
     world.end_keeper(0, Signal::SIGKILL);
-    no_postgres(&world, 0, Duration::from_secs(8), "keeper killed, PostgreSQL fenced (lease of 3 s)");
+    no_postgres(&world, 0, Duration::from_secs(15), "keeper killed, PostgreSQL fenced (lease of 3 s)");
     world.eventually("the other node takes over", || world.row(1).filter(|r| r.reported.is_writable() && r.goal.is_writable()));
     world.start(0, &[]);
     assert_eq!(world.settle_all(2), 1);
@@ -158,7 +158,7 @@ fn keeper_and_all_together() {
 
     // A keeper that hangs (SIGSTOP) is as good as dead; when it wakes up it sees what happened.
     world.signal(world.keeper_pid(1), Signal::SIGSTOP);
-    no_postgres(&world, 1, Duration::from_secs(8), "keeper stopped, PostgreSQL fenced (lease of 3 s)");
+    no_postgres(&world, 1, Duration::from_secs(15), "keeper stopped, PostgreSQL fenced (lease of 3 s)");
     world.signal(world.keeper_pid(1), Signal::SIGCONT);
     let primary = world.settle_all(2);
     writer.expect_more(&world, 20);
@@ -167,7 +167,7 @@ fn keeper_and_all_together() {
     let guardian = world.guardian_pid(primary).unwrap();
     world.signal(guardian, Signal::SIGKILL);
     world.end_keeper(primary, Signal::SIGKILL);
-    no_postgres(&world, primary, Duration::from_secs(7), "keeper and guardian killed, PostgreSQL gone");
+    no_postgres(&world, primary, Duration::from_secs(15), "keeper and guardian killed, PostgreSQL gone");
     let other = 1 - primary;
     world.eventually("the other node takes over", || {
         world.row(other).filter(|r| r.reported.is_writable() && r.goal.is_writable())
@@ -179,7 +179,7 @@ fn keeper_and_all_together() {
     let postmaster = world.postmaster_pid(primary).unwrap();
     world.end_keeper(primary, Signal::SIGKILL);
     world.signal(postmaster, Signal::SIGKILL);
-    no_postgres(&world, primary, Duration::from_secs(5), "keeper and postmaster killed, no orphan left");
+    no_postgres(&world, primary, Duration::from_secs(15), "keeper and postmaster killed, no orphan left");
     world.start(primary, &[]);
     writer.expect_more(&world, 20);
     let primary = world.settle_all(2);
