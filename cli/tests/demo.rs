@@ -86,21 +86,43 @@ fn what_simulate_says_is_what_happens() {
     let state = |name: &str| kept.rows(&["show", "state"]).into_iter().find(|row| row["nodename"] == name).unwrap();
     let primary = kept.rows(&["show", "state"]).into_iter().find(|row| row["current_group_state"] == "primary").unwrap();
     let primary = primary["nodename"].as_str().unwrap().to_string();
-    let last = kept.rows(&["show", "events", "--count", "1"])[0]["eventid"].as_i64().unwrap();
     let decision = |row: &Value, node: &str, goal: &str| (row[node].as_str().unwrap().to_string(), row[goal].as_str().unwrap().to_string());
-    let story = kept.json(&["simulate", "--kill", &primary]);
-    let simulated: Vec<_> = story["events"].as_array().unwrap().iter().filter(|row| row["rule"].is_number()).collect();
-    let simulated: Vec<_> = simulated.into_iter().map(|row| decision(row, "nodename", "assigned_state")).collect();
-    let successor = kept.json(&["explain"])["if_the_primary_died"]["successor"].as_str().unwrap().to_string();
-
-    // SIGSTOP first: nobody sees another one die and acts upon it.
+    let positions = || -> Vec<(Value, Value)> {
+        let rows = kept.rows(&["show", "state"]);
+        rows.iter().map(|row| (row["reported_tli"].clone(), row["reported_lsn"].clone())).collect()
+    };
     let victims = inhabitants(&kept.0.join(&primary));
     assert!(victims.len() > 3, "{victims:?}");
-    for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
+    let tell = |signal: Signal| {
         for pid in &victims {
             let _ = kill(*pid, signal);
         }
-    }
+    };
+    let began = Instant::now();
+    let (last, story, successor) = loop {
+        assert!(began.elapsed() < Duration::from_secs(120), "the positions never rest: {:?}", positions());
+        let before = positions();
+        if before.iter().any(|position| *position != before[0]) {
+            std::thread::sleep(Duration::from_millis(200));
+            continue;
+        }
+        let last = kept.rows(&["show", "events", "--count", "1"])[0]["eventid"].as_i64().unwrap();
+        let story = kept.json(&["simulate", "--kill", &primary]);
+        let successor = kept.json(&["explain"])["if_the_primary_died"]["successor"].as_str().unwrap().to_string();
+        // SIGSTOP first: nobody sees another one die and acts upon it. PostgreSQL writes a little WAL also at
+        // rest; who has got it may be another successor than the one just named.
+        tell(Signal::SIGSTOP);
+        std::thread::sleep(Duration::from_millis(1200));
+        if positions() == before {
+            break (last, story, successor);
+        }
+        tell(Signal::SIGCONT);
+        std::thread::sleep(Duration::from_secs(1));
+    };
+    tell(Signal::SIGKILL);
+    let simulated: Vec<_> = story["events"].as_array().unwrap().iter().filter(|row| row["rule"].is_number()).collect();
+    let simulated: Vec<_> = simulated.into_iter().map(|row| decision(row, "nodename", "assigned_state")).collect();
+
     let began = Instant::now();
     while state(&successor)["current_group_state"] != "primary" {
         assert!(began.elapsed() < Duration::from_secs(60), "{successor} is no primary: {:#?}", kept.rows(&["show", "state"]));
