@@ -32,12 +32,15 @@ fn demo(directory: &Path, more: &[&str]) -> Command {
     command
 }
 
-/// Processes that work below a directory or are called with a path in it.
+/// Processes that work below a directory, are called with a path in it or have their data directory in it.
 fn inhabitants(directory: &Path) -> Vec<Pid> {
+    let below = |path: &[u8]| Path::new(&*String::from_utf8_lossy(path)).starts_with(directory);
     let of = |pid: &i32| {
         let works_there = fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(directory));
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        works_there || line.split(|byte| *byte == 0).any(|word| Path::new(&*String::from_utf8_lossy(word)).starts_with(directory))
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let mut entries = environment.split(|byte| *byte == 0).filter_map(|entry| entry.strip_prefix(b"PGDATA="));
+        works_there || line.split(|byte| *byte == 0).any(below) || entries.any(below)
     };
     let pids = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter(of).map(Pid::from_raw).collect()
@@ -134,6 +137,18 @@ fn what_simulate_says_is_what_happens() {
     });
     let real: Vec<_> = real.map(|row| decision(row, "nodename", "goalstate")).collect();
     assert_eq!(simulated, real, "simulated on the left; {events:#?}");
+}
+
+/// Their keepers die with `kill -9`; what they had started has other names than they.
+#[test]
+fn stock_nodes_fail_over_and_leave_nothing_behind() {
+    if !has_postgres() || !support::has("pg_autoctl 2.0", Path::new("/usr/bin/pg_autoctl").exists()) {
+        return;
+    }
+    let directory = place("demo-stock");
+    let told = text(&demo(&directory, &["--stock-nodes"]).output().unwrap());
+    assert!(told.contains(" 0 acknowledged rows lost"), "{told}");
+    assert!(!directory.exists() && inhabitants(&directory).is_empty(), "{:?}", inhabitants(&directory));
 }
 
 /// Each before anything is begun.

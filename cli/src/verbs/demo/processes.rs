@@ -1,5 +1,5 @@
-//! The processes of a directory: those whose command line names it, and those that work in it, as
-//! PostgreSQL's do.
+//! The processes of a directory: those whose command line names it, those that work in it, as PostgreSQL's
+//! do, and those whose environment says that their data directory is in it.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -18,7 +18,13 @@ fn belongs(pid: i32, directory: &Path) -> bool {
             Path::new(std::ffi::OsStr::from_bytes(word)).starts_with(directory)
         })
     };
-    works_there || named()
+    // A stock keeper's children have a title for a command line and work above their node's directory.
+    let of_a_keeper = || {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let mut entries = environment.split(|byte| *byte == 0).filter_map(|entry| entry.strip_prefix(b"PGDATA="));
+        entries.any(|pgdata| Path::new(std::ffi::OsStr::from_bytes(pgdata)).starts_with(directory))
+    };
+    works_there || named() || of_a_keeper()
 }
 
 fn all_of(directory: &Path) -> Vec<Pid> {
