@@ -1,6 +1,7 @@
 //! The processes of a directory: those whose command line names it, those that work in it, as PostgreSQL's
 //! do, and those whose environment says that their data directory is in it.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -10,21 +11,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 fn belongs(pid: i32, directory: &Path) -> bool {
-    let works_there = fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(directory));
-    let named = || {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.split(|byte| *byte == 0).any(|word| {
-            let word = word.strip_prefix(b"--pgdata=").unwrap_or(word);
-            Path::new(std::ffi::OsStr::from_bytes(word)).starts_with(directory)
-        })
-    };
+    let below = |path: &[u8]| Path::new(OsStr::from_bytes(path)).starts_with(directory);
+    let of = |file: &str| fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let works_there = || fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(directory));
+    let named = || of("cmdline").split(|byte| *byte == 0).any(|word| below(word.strip_prefix(b"--pgdata=").unwrap_or(word)));
     // A stock keeper's children have a title for a command line and work above their node's directory.
-    let of_a_keeper = || {
-        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        let mut entries = environment.split(|byte| *byte == 0).filter_map(|entry| entry.strip_prefix(b"PGDATA="));
-        entries.any(|pgdata| Path::new(std::ffi::OsStr::from_bytes(pgdata)).starts_with(directory))
-    };
-    works_there || named() || of_a_keeper()
+    let of_a_keeper =
+        || of("environ").split(|byte| *byte == 0).filter_map(|entry| entry.strip_prefix(b"PGDATA=")).any(below);
+    works_there() || named() || of_a_keeper()
 }
 
 fn all_of(directory: &Path) -> Vec<Pid> {
