@@ -123,7 +123,7 @@ fn place() -> (tempfile::TempDir, PathBuf, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let (program, home) = (dir.path().join("pgquorum"), dir.path().join("home"));
-    fs::copy(env!("CARGO_BIN_EXE_pgquorum"), &program).unwrap();
+    support::copy_program(&program);
     fs::create_dir(&home).unwrap();
     (dir, program, home)
 }

@@ -270,7 +270,7 @@ fn data_directories_that_cannot_be_read() {
 fn as_nobody(words: &[&str], home: &Path) -> Output {
     let program = home.parent().unwrap().join("pgquorum");
     if !program.exists() {
-        fs::copy(env!("CARGO_BIN_EXE_pgquorum"), &program).unwrap();
+        support::copy_program(&program);
     }
     let mut command = match nix::unistd::geteuid().is_root() {
         true => {

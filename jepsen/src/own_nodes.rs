@@ -116,7 +116,7 @@ fn all_pids() -> Vec<i32> {
 fn public_binary(lab: &Lab) -> Result<PathBuf> {
     let copy = lab.path("pgquorum");
     if !copy.exists() {
-        std::fs::copy(requirements::pgquorum_binary()?, &copy).context("copy the pgquorum binary")?;
+        requirements::public_copy(&copy)?;
     }
     Ok(copy)
 }

@@ -1,12 +1,13 @@
 //! What the machine must offer. A missing package skips a test loudly on a desk and fails it in CI.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
 use nix::unistd::{Gid, Uid, User};
 
-use crate::{Context, Result, bail};
+use crate::{Context, Result, bail, ensure};
 
 /// Who PostgreSQL and `pg_autoctl` run as: both refuse root.
 #[derive(Clone, Copy, Debug)]
@@ -123,6 +124,16 @@ pub fn pgquorum_binary() -> Result<PathBuf> {
         .get_or_init(|| build_pgquorum().map_err(|error| error.to_string()))
         .clone()
         .map_err(crate::Failure::new)
+}
+
+/// A copy of it that the nodes' account may run, wherever the original lies. Made by a process of its own: what
+/// another thread starts would have the copy open for writing until it is executed, and nothing can be
+/// executed meanwhile.
+pub fn public_copy(to: &Path) -> Result<()> {
+    let copied = Command::new("cp").arg(pgquorum_binary()?).arg(to).status().context("cp")?;
+    ensure!(copied.success(), "cannot copy pgquorum to {}", to.display());
+    std::fs::set_permissions(to, PermissionsExt::from_mode(0o755))?;
+    Ok(())
 }
 
 fn build_pgquorum() -> Result<PathBuf> {

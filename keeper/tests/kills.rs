@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use failover::NodeState;
 use nix::sys::signal::Signal;
 use support::writer::Writer;
-use support::{World, has_stock_monitor, postgres_of};
+use support::{World, copy_program, has_stock_monitor, postgres_of};
 
 /// Seconds that the guardian waits for the keeper in these stories.
 const GUARDIAN: &str = "3";
@@ -134,7 +134,7 @@ fn keeper_and_all_together() {
     // A new release is put into place: the old guardian goes on, under the new keeper.
     let guardian = world.guardian_pid(0);
     let new = world.binary.with_extension("new");
-    std::fs::copy(&world.binary, &new).unwrap();
+    copy_program(&world.binary, &new);
     std::fs::rename(&new, &world.binary).unwrap();
     let status = world.command(0, "stop").arg("--leave-postgres").status().unwrap();
     assert!(status.success());

@@ -29,7 +29,7 @@ impl Machine {
             chown(&root, Some(user.uid), Some(user.gid)).unwrap();
         }
         let binary = root.join("pgquorum");
-        fs::copy(env!("CARGO_BIN_EXE_pgquorum"), &binary).unwrap();
+        support::copy_program(&binary);
         Machine { root, binary, running: Vec::new() }
     }
 

@@ -1,6 +1,8 @@
 //! What several of these tests need.
 
 use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// What a test needs from outside is there. Where it is not, the test is left out, and said so; the
@@ -12,6 +14,14 @@ pub fn has(what: &str, there: bool) -> bool {
         eprintln!("SKIPPED: {what} is missing");
     }
     there
+}
+
+/// A copy of the program, where another user may run it. Made by a process of its own: what another thread
+/// starts would have the copy open for writing until it is executed, and nothing can be executed meanwhile.
+#[allow(dead_code)]
+pub fn copy_program(to: &Path) {
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_pgquorum")).arg(to).status().unwrap();
+    assert!(copied.success());
 }
 
 /// A port that was free a moment ago, for a server that is started now.

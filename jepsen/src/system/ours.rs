@@ -1,7 +1,6 @@
 //! Three monitors of ours and nodes with our keeper.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -23,10 +22,8 @@ pub struct Ours<'a> {
 impl<'a> Ours<'a> {
     /// With these nodes; the first one begins as the primary.
     pub fn start(site: Site<'a>, tempo: Tempo, servers: &[&'static str]) -> Result<Self> {
-        // A copy that the account of the nodes may run, wherever the original lies.
         let binary = site.lab.path("pgquorum");
-        fs::copy(requirements::pgquorum_binary()?, &binary).context("copy pgquorum")?;
-        fs::set_permissions(&binary, fs::Permissions::from_mode(0o755))?;
+        requirements::public_copy(&binary)?;
         let mut ports = Vec::new();
         for server in servers {
             // Sockets of all machines lie in one directory.
@@ -45,8 +42,7 @@ impl<'a> Ours<'a> {
     /// Monitors alone.
     pub fn only_monitors(site: Site<'a>, tempo: Tempo) -> Result<Self> {
         let binary = site.lab.path("pgquorum");
-        fs::copy(requirements::pgquorum_binary()?, &binary).context("copy pgquorum")?;
-        fs::set_permissions(&binary, fs::Permissions::from_mode(0o755))?;
+        requirements::public_copy(&binary)?;
         let ours = Self { site, binary, ports: Vec::new() };
         ours.start_monitors(tempo)?;
         Ok(ours)

@@ -109,9 +109,15 @@ fn keeper_binary(root: &Path) -> PathBuf {
     let built = exe.parent().and_then(Path::parent).unwrap().join("examples/keeper-dev");
     assert!(built.exists(), "{} is built by `cargo test -p keeper`", built.display());
     let copy = root.join("keeper-dev");
-    fs::copy(&built, &copy).unwrap();
+    copy_program(&built, &copy);
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
     copy
+}
+
+/// Copies by a process of its own: what another thread starts would have the copy open for writing until it
+/// is executed, and nothing can be executed meanwhile.
+pub fn copy_program(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg(from).arg(to).status().unwrap().success());
 }
 
 pub struct Node {
