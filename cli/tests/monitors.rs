@@ -5,6 +5,10 @@
 mod cluster;
 mod support;
 
+use std::fs;
+use std::thread::sleep;
+use std::time::Duration;
+
 use cluster::{Monitors, NAMES, eventually, state_of, text, three_nodes};
 
 #[test]
@@ -88,6 +92,33 @@ fn a_dead_follower_is_seen_while_nothing_else_happens() {
 }
 
 /// One of three may go. With a second one the majority would go, too: that needs to be meant.
+/// Times that each thread of the store has slept by itself.
+fn sleeps_of_the_store(pid: u32) -> Vec<u64> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|task| task.unwrap().path());
+    let of_store = tasks.filter(|task| fs::read_to_string(task.join("comm")).unwrap().starts_with("sled-"));
+    let status = of_store.map(|task| fs::read_to_string(task.join("status")).unwrap());
+    let times = |s: String| s.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")?.trim().parse().ok());
+    status.map(|status| times(status).unwrap()).collect()
+}
+
+/// sled's own threads would look for work once a second.
+#[test]
+fn threads_that_have_nothing_to_do_sleep() {
+    let mut monitors = Monitors::start();
+    // What a new store, and one that was there, starts with.
+    monitors.kill("m1");
+    monitors.run("m1");
+    monitors.leader();
+    sleep(Duration::from_secs(2));
+    let all = || NAMES.map(|name| sleeps_of_the_store(monitors.running[name].id()));
+    let before = all();
+    sleep(Duration::from_millis(3_500));
+    let looked: Vec<u64> = before.iter().flatten().zip(all().iter().flatten()).map(|(before, after)| after - before).collect();
+    assert!(looked.len() >= 3 * 7, "{} threads", looked.len());
+    // One may have had something to write.
+    assert!(looked.iter().all(|times| *times < 3), "{looked:?}");
+}
+
 #[test]
 fn a_monitor_is_dropped_and_made_again() {
     let mut monitors = Monitors::start();
@@ -149,7 +180,7 @@ fn watch_moves_on_from_a_dead_monitor_without_a_word_across_the_screen() {
 #[test]
 fn watch_ends_with_its_terminal() {
     let watching = || {
-        let lines = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| std::fs::read(entry.path().join("cmdline")));
+        let lines = fs::read_dir("/proc").unwrap().flatten().map(|entry| fs::read(entry.path().join("cmdline")));
         let ours = format!("127.0.0.1:1,127.0.0.1:2/gone{}", std::process::id());
         let is_watch = |line: &Vec<u8>| {
             let words: Vec<String> = line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into()).collect();
@@ -167,7 +198,7 @@ fn watch_ends_with_its_terminal() {
         .spawn()
         .unwrap();
     eventually("it is watching", || watching() == 1);
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    sleep(Duration::from_millis(500));
     terminal.kill().unwrap();
     terminal.wait().unwrap();
     eventually("it has ended", || watching() == 0);

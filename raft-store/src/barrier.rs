@@ -4,7 +4,7 @@
 //! began. Everybody who was waiting when it began is served by it; whoever comes later waits for the
 //! next one, so each caller's proof is younger than its call. One round serves thousands.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use openraft::ReadPolicy;
 use openraft::errors::{LinearizableReadError, RaftError};
@@ -32,16 +32,14 @@ type Answer = Result<u64, NotLeader>;
 pub struct Barrier {
     waiting: mpsc::Sender<oneshot::Sender<Answer>>,
     applied: Arc<Applied>,
-    /// When the last round began that a majority answered.
-    last_round: Arc<Mutex<Option<Instant>>>,
+    last_round: watch::Receiver<Option<Instant>>,
 }
 
 impl Barrier {
     /// Starts the task that runs rounds.
     pub fn start(raft: Raft, applied: Arc<Applied>, mut stop: watch::Receiver<bool>) -> Barrier {
         let (waiting, mut queue) = mpsc::channel::<oneshot::Sender<Answer>>(WAITING);
-        let last_round = Arc::new(Mutex::new(None));
-        let proved = last_round.clone();
+        let (proved, last_round) = watch::channel(None);
         tokio::spawn(async move {
             let mut round = Vec::new();
             loop {
@@ -57,7 +55,7 @@ impl Barrier {
                 let began = Instant::now();
                 let answer = prove(&raft).await;
                 if answer.is_ok() {
-                    *proved.lock().unwrap_or_else(PoisonError::into_inner) = Some(began);
+                    proved.send_replace(Some(began));
                 }
                 for w in round.drain(..) {
                     let _ = w.send(answer);
@@ -68,8 +66,8 @@ impl Barrier {
     }
 
     /// When the last round began that a majority answered. Its messages were heartbeats, to all members.
-    pub fn last_round(&self) -> Option<Instant> {
-        *self.last_round.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn last_round(&self) -> watch::Receiver<Option<Instant>> {
+        self.last_round.clone()
     }
 
     /// One call: joins the next round, then waits until the read index is applied.

@@ -78,7 +78,7 @@ impl Config {
             members,
             data_dir: data_dir.into(),
             listen: listen.into(),
-            heartbeat_ms: 200,
+            heartbeat_ms: 240,
             election_timeout_min_ms: 300,
             election_timeout_max_ms: 600,
             snapshot_entries: 10_000,

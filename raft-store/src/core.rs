@@ -9,6 +9,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use openraft::async_runtime::WatchReceiver;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::barrier::Barrier;
@@ -47,6 +48,8 @@ pub struct Core {
     pub log_bytes: Box<dyn Fn() -> u64 + Send + Sync>,
     #[cfg(test)]
     pub log_syncs: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// A leader's majority has not been heard for a lease: time for a look at the status.
+    pub unheard: Notify,
     pub started: Instant,
     /// Milliseconds after `started` (plus one) at which a leader was last heard; 0 is never.
     leader_heard: AtomicU64,
@@ -76,6 +79,7 @@ impl Core {
             log_bytes: Box::new(log.byte_counter()),
             #[cfg(test)]
             log_syncs: Box::new(log.sync_counter()),
+            unheard: Notify::new(),
             started: Instant::now(),
             leader_heard: AtomicU64::new(0),
             partial: Mutex::default(),

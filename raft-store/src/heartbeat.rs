@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::alarm::Alarm;
 use crate::config::Config;
 use crate::core::Core;
-use crate::status::{Role, Status};
+use crate::status::{Role, Status, lease_left};
 
 /// Milliseconds that openraft takes for its heartbeat interval: it demands that this and a tick
 /// (13/64 of it) be less than the shortest election timeout.
@@ -29,17 +29,25 @@ pub fn tick(core: &Core, status: &Status) {
 }
 
 /// Runs for the life of a replica; sleeps without a timer while it does not lead. A read-index round is a
-/// heartbeat, too: none follows it before its time.
+/// heartbeat, too: none follows it before its time. Also says when this leader's lease has run out; that is
+/// what the status waits for, and a heartbeat is due before.
 pub async fn send(core: Arc<Core>, mut status: watch::Receiver<Status>, mut stop: watch::Receiver<bool>) {
     let period = Duration::from_millis(core.cfg.heartbeat_ms);
     let work = async {
-        let (mut sent, mut alarm) = (None, Alarm::new());
+        let (mut sent, mut alarm, mut round) = (None, Alarm::new(), core.barrier.last_round());
         while status.wait_for(|status| status.role == Role::Leader).await.is_ok() {
             let now = Instant::now();
-            if let Some(due) = sent.max(core.barrier.last_round()).map(|last| last + period)
-                && due > now
-            {
-                alarm.until(due).await;
+            let last: Option<Instant> = sent.max(*round.borrow_and_update());
+            if let Some(due) = last.map(|last| last + period).filter(|due| *due > now) {
+                let left = lease_left(&core, Role::Leader);
+                tokio::select! {
+                    () = alarm.until(if left.is_zero() { due } else { due.min(now + left) }) => {}
+                    // A sender that is gone went with the replica.
+                    _ = round.changed() => {}
+                }
+                if lease_left(&core, Role::Leader).is_zero() {
+                    core.unheard.notify_one();
+                }
                 continue;
             }
             sent = Some(now);

@@ -208,11 +208,13 @@ pub fn current(core: &Core, recovered: bool) -> Status {
 
 /// Between two looks while no leader is seen.
 const UNSEEN_LOOK: Duration = Duration::from_millis(100);
+/// Between two looks of a leader with a majority, should it not be told that its lease has run out.
+const LEADER_LOOK: Duration = Duration::from_secs(5);
 
 /// How long the leader, or this leader's majority, counts as seen if nothing more is heard.
-fn lease_left(core: &Core, role: Role) -> Duration {
+pub fn lease_left(core: &Core, role: Role) -> Duration {
     let silence = match role {
-        Role::Leader => core.metrics().last_quorum_acked.map(|t| t.into_inner().elapsed()),
+        Role::Leader => core.raft.metrics().borrow_watched().last_quorum_acked.map(|t| t.into_inner().elapsed()),
         _ => core.leader_silence(),
     };
     Duration::from_millis(core.cfg.election_timeout_max_ms).saturating_sub(silence.unwrap_or_default())
@@ -220,7 +222,8 @@ fn lease_left(core: &Core, role: Role) -> Duration {
 
 /// Keeps the watch channel current. Wakes for changes of role, term, leader and membership (openraft's
 /// full metrics change with every heartbeat and entry), and when time alone may have changed
-/// `leader_seen`: at the end of the leader's lease as known now, ten times a second without a leader.
+/// `leader_seen`: at the end of the leader's lease as known now, ten times a second without a leader. A leader
+/// sends heartbeats all the time, and who sends them says when its lease has run out.
 pub async fn keep(
     core: Arc<Core>,
     recovered: watch::Receiver<bool>,
@@ -232,7 +235,11 @@ pub async fn keep(
     let mut alarm = Alarm::new();
     loop {
         let now = current(&core, *recovered.borrow());
-        let next_look = if now.leader_seen { lease_left(&core, now.role).max(UNSEEN_LOOK) } else { UNSEEN_LOOK };
+        let next_look = match now.role {
+            _ if !now.leader_seen => UNSEEN_LOOK,
+            Role::Leader => LEADER_LOOK,
+            _ => lease_left(&core, now.role).max(UNSEEN_LOOK),
+        };
         let initialised = now.role != Role::Uninitialised;
         core.identities.initialised.store(initialised, std::sync::atomic::Ordering::Relaxed);
         core.identities.term.store(now.term, std::sync::atomic::Ordering::Relaxed);
@@ -248,6 +255,7 @@ pub async fn keep(
                 sleep(Duration::from_millis(if changed.is_ok() { 1 } else { 100 })).await;
             }
             _ = facts.changed() => {}
+            () = core.unheard.notified() => {}
             () = alarm.until(Instant::now() + next_look) => {}
             _ = async { stop.wait_for(|s| *s).await.map(drop) } => return,
         }

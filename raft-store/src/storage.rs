@@ -9,7 +9,10 @@
 //! <data_dir>/store.damaged-N what a rejoin moved aside
 //! ```
 
+use std::num::NonZeroU64;
 use std::path::Path;
+
+use rustix::thread::{current_timer_slack, set_current_timer_slack};
 
 use crate::config::{Config, Member};
 use crate::error::StartError;
@@ -53,8 +56,27 @@ pub fn identity_path(cfg: &Config) -> std::path::PathBuf {
     cfg.data_dir.join(IDENTITY)
 }
 
+/// Nanoseconds by which timers of the store's threads may be late: an hour.
+const SLACK: Option<NonZeroU64> = NonZeroU64::new(3_600_000_000_000);
+
+/// Starts threads that may sleep long. sled keeps seven that look for work once a second, for as long as the
+/// process lives; they are woken for all work that there is. Threads inherit the slack of their timers from
+/// the one that starts them, be it the log's writer. Where it cannot be set, they look once a second.
+fn with_patient_threads<T>(start: impl FnOnce() -> T) -> T {
+    let before = current_timer_slack().ok();
+    let _ = set_current_timer_slack(SLACK);
+    let started = start();
+    // Zero, and what could not be read, stand for the thread's default.
+    let _ = set_current_timer_slack(before.and_then(NonZeroU64::new));
+    started
+}
+
 /// Opens the store, or creates it when there is nothing. Blocking.
 pub fn prepare(cfg: &Config, me: &Member) -> Result<(Identity, LogStore), StartError> {
+    with_patient_threads(|| open_or_create(cfg, me))
+}
+
+fn open_or_create(cfg: &Config, me: &Member) -> Result<(Identity, LogStore), StartError> {
     let dir = &cfg.data_dir;
     let existed = dir.is_dir();
     std::fs::create_dir_all(dir).map_err(io_error(dir))?;

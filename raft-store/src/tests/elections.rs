@@ -64,6 +64,24 @@ async fn an_isolated_leader_proves_and_applies_nothing() {
     c.stop_all().await;
 }
 
+/// Whoever sends heartbeats says when nobody has answered them for a lease; a look every five seconds is
+/// only there should that fail.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_without_its_majority_knows_it_soon() {
+    let mut c = Cluster::start(3, |_| {}).await;
+    for _ in 0..3 {
+        let leader = c.leader().await;
+        c.r(leader).read_barrier(soon(30_000)).await.unwrap();
+        c.isolate(leader, true);
+        let started = Instant::now();
+        c.until("it sees nobody", |c| !c.r(leader).status().leader_seen).await;
+        assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+        c.isolate(leader, false);
+        c.write("healed").await;
+    }
+    c.stop_all().await;
+}
+
 /// A barrier is a real round trip that begins after the call: with slow links none is faster than
 /// one, whatever rounds are under way when it is called.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

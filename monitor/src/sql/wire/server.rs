@@ -1,9 +1,12 @@
 //! The accept loop.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use nix::sys::socket::SetSockOpt;
+use nix::{libc, setsockopt_impl, sockopt_impl};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -39,8 +42,20 @@ impl ServerHandle {
     }
 }
 
+sockopt_impl!(
+    /// A connection is accepted once its startup packet is there, or after this many seconds: each of the
+    /// twelve that three stock keepers open in a second wakes the monitor once less. No crate has the option
+    /// itself.
+    DeferAccept,
+    SetOnly,
+    libc::IPPROTO_TCP,
+    libc::TCP_DEFER_ACCEPT,
+    u32
+);
+
 /// Serves clients on a listener until it is shut down.
 pub fn serve(listener: TcpListener, facade: Arc<Facade>) -> ServerHandle {
+    tune(&listener);
     let (stop, stopped) = watch::channel(false);
     let task = tokio::spawn(accept(listener, facade, stopped));
     ServerHandle { stop, task }
@@ -53,9 +68,9 @@ async fn accept(listener: TcpListener, facade: Arc<Facade>, mut stopped: watch::
             () = told(&mut stopped) => return,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, client)) => {
                 let (facade, stopped) = (facade.clone(), stopped.clone());
-                tokio::spawn(connection(stream, facade, stopped));
+                tokio::spawn(connection(stream, client, facade, stopped));
             }
             Err(e) => {
                 // Out of file descriptors, most likely: that does not get better by hurrying.
@@ -82,7 +97,7 @@ impl Drop for Counted {
     }
 }
 
-async fn connection(mut stream: TcpStream, facade: Arc<Facade>, stopped: watch::Receiver<bool>) {
+async fn connection(mut stream: TcpStream, client: SocketAddr, facade: Arc<Facade>, stopped: watch::Receiver<bool>) {
     let count = facade.sessions.fetch_add(1, Ordering::Relaxed) + 1;
     let _counted = Counted(facade.clone());
     let limit = facade.config.max_connections as usize;
@@ -90,10 +105,8 @@ async fn connection(mut stream: TcpStream, facade: Arc<Facade>, stopped: watch::
         complain("connection refused", "too many clients");
         return;
     }
-    tune(&stream);
     let deadline = Instant::now() + facade.config.startup_deadline;
-    let addresses =
-        Addresses { client: stream.peer_addr().ok(), server: stream.local_addr().ok(), encrypted: false };
+    let addresses = Addresses { client: Some(client), server: stream.local_addr().ok(), encrypted: false };
     let visit = Visit { facade, addresses, over_limit: count > limit, deadline, stopped };
     let tls = visit.facade.config.tls.clone();
     match timeout_at(deadline, startup::opening(&mut stream, &visit.facade, tls.is_some())).await {
@@ -163,18 +176,18 @@ impl Visit {
 }
 
 /// Sessions that only listen send nothing for hours: a peer that is gone must be noticed all the
-/// same. So must one that takes nothing any more.
-fn tune(stream: &TcpStream) {
-    let socket = SockRef::from(stream);
+/// same. So must one that takes nothing any more. Connections have these options from their listener.
+fn tune(listener: &TcpListener) {
+    let socket = SockRef::from(listener);
     let keepalive = TcpKeepalive::new()
         .with_time(Duration::from_secs(10))
         .with_interval(Duration::from_secs(5))
         .with_retries(3);
     // A socket without these still serves.
-    let _ = stream.set_nodelay(true);
+    let _ = socket.set_tcp_nodelay(true);
     let _ = socket.set_tcp_keepalive(&keepalive);
-    #[cfg(target_os = "linux")]
     let _ = socket.set_tcp_user_timeout(Some(Duration::from_secs(25)));
+    let _ = DeferAccept.set(listener, &1);
 }
 
 /// Logs at most one line a second: garbage can come fast.
