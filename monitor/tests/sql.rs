@@ -19,6 +19,8 @@ mod malformed;
 mod sessions;
 #[path = "sql/by_hand.rs"]
 mod by_hand;
+#[path = "sql/copies_and_cursors.rs"]
+mod copies_and_cursors;
 #[path = "sql/documentation.rs"]
 mod documentation;
 #[path = "sql/reports.rs"]

@@ -312,6 +312,7 @@ impl Facade {
 
     /// The parameter OIDs of a statement, those that it leaves open being the engine's guess.
     pub(super) async fn parameter_oids(&self, ctx: &StatementContext, planned: &Planned) -> Result<Vec<u32>, SqlError> {
+        let planned = planned.query();
         let mut oids = planned.param_oids.clone();
         if !oids.contains(&0) {
             return Ok(oids);

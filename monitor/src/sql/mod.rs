@@ -8,6 +8,7 @@ mod amounts;
 pub mod backend;
 mod client_settings;
 mod context;
+mod cursors;
 mod deep;
 pub mod engine;
 pub mod error;

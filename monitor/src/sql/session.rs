@@ -24,6 +24,8 @@ use super::wire::backend::Status;
 const MOST_STATEMENTS: usize = 1000;
 /// Bytes of statements and parameters that one session may hold.
 const MOST_BYTES: usize = 4 * 1024 * 1024;
+/// Values of rows that the portals and cursors of one session may hold when it asks for one more.
+const MOST_VALUES: usize = 500_000;
 
 /// A prepared statement.
 #[derive(Clone)]
@@ -228,6 +230,12 @@ impl Session {
             return Err(SqlError::new("53400", "too many prepared statements or portals")
                 .hint("Close those that are not needed any more."));
         }
+        let running = self.portals.values().filter_map(|portal| portal.running.as_ref());
+        let values: usize = running.map(|r| r.rows.len() * r.columns.as_ref().map_or(0, Vec::len)).sum();
+        if values > MOST_VALUES {
+            return Err(SqlError::new("53400", "too many rows in open cursors")
+                .hint("Fetch them or close cursors that are not needed any more."));
+        }
         Ok(())
     }
 
@@ -278,8 +286,24 @@ impl Session {
     /// # Errors
     /// What the client gets as ErrorResponse.
     pub async fn run(&mut self, prepared: &Prepared, params: Vec<Param>) -> Result<Done, SqlError> {
+        self.check_not_failed(&prepared.planned.plan)?;
+        let inner = |query: &Arc<Planned>| Prepared { planned: query.clone(), oids: prepared.oids.clone() };
+        match &prepared.planned.plan {
+            Plan::Declare { name, query } => self.declare(name, inner(query), params).await,
+            Plan::Fetch { cursor, count, rows } => self.fetch(cursor, *count, *rows),
+            Plan::CloseCursor(name) => self.close_cursor(name.as_deref()),
+            Plan::CopyOut { query, .. } => {
+                let done = self.run_here(&inner(query), params).await?;
+                let rows = done.rows.as_ref().map_or(0, |set| set.rows.len());
+                Ok(Done { tag: format!("COPY {rows}"), ..done })
+            }
+            _ => self.run_here(prepared, params).await,
+        }
+    }
+
+    /// Executes a statement that is no other one's wrapping.
+    pub(super) async fn run_here(&mut self, prepared: &Prepared, params: Vec<Param>) -> Result<Done, SqlError> {
         let planned = &prepared.planned;
-        self.check_not_failed(&planned.plan)?;
         if let Some(done) = self.local(&planned.plan, &params).await? {
             return Ok(done);
         }
@@ -519,7 +543,7 @@ impl Session {
         }
     }
 
-    fn in_block(&self, what: &str) -> Result<(), SqlError> {
+    pub(super) fn in_block(&self, what: &str) -> Result<(), SqlError> {
         if matches!(self.block, Block::Explicit | Block::Failed) {
             Ok(())
         } else {

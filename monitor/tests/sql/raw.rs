@@ -27,6 +27,8 @@ pub struct Answer {
     pub notifications: Vec<(String, String)>,
     pub parameters: Vec<(String, String)>,
     pub status: u8,
+    /// What COPY gave.
+    pub copied: String,
     /// Message kinds in order.
     pub kinds: String,
 }
@@ -206,6 +208,7 @@ impl Client {
                     }
                     answer.rows.push(row);
                 }
+                b'd' => answer.copied.push_str(std::str::from_utf8(body).unwrap()),
                 b'C' => answer.tags.push(cstring(body, &mut at)),
                 b'E' | b'N' => {
                     let mut fields = Vec::new();

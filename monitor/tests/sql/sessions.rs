@@ -214,7 +214,7 @@ async fn extensions_and_refusals() {
         ("NOTIFY state", "0A000"),
         ("EXPLAIN SELECT 1", "0A000"),
         ("PREPARE x AS SELECT 1", "0A000"),
-        ("COPY pgautofailover.node TO STDOUT", "0A000"),
+        ("COPY pgautofailover.node FROM STDIN", "0A000"),
         ("FOO BAR", "42601"),
         ("SELECT 'unterminated", "42601"),
         ("SELECT /* unterminated", "42601"),

@@ -7,6 +7,7 @@ mod lex;
 mod literal;
 mod query;
 mod utility;
+mod wrapped;
 
 use std::sync::Arc;
 
@@ -40,6 +41,14 @@ pub struct Planned {
 }
 
 impl Planned {
+    /// The query inside of a statement around one, or itself.
+    pub fn query(&self) -> &Planned {
+        match &self.plan {
+            Plan::Declare { query, .. } | Plan::CopyOut { query, .. } => query,
+            _ => self,
+        }
+    }
+
     pub fn param_types(&self) -> Vec<PgType> {
         self.param_oids.iter().map(|oid| values::type_of_oid(*oid).unwrap_or(PgType::Text)).collect()
     }
@@ -100,6 +109,26 @@ pub enum Plan {
     Query(Arc<Statement>),
     /// Test mode: UPDATE of pgautofailover.node.
     UpdateNode(Box<UpdateNode>),
+    /// DECLARE ... CURSOR FOR query.
+    Declare { name: String, query: Arc<Planned> },
+    /// FETCH, and MOVE when it gives no rows.
+    Fetch { cursor: String, count: usize, rows: bool },
+    /// `None`: all.
+    CloseCursor(Option<String>),
+    /// COPY ... TO STDOUT.
+    CopyOut { query: Arc<Planned>, format: CopyFormat },
+}
+
+/// How COPY writes rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyFormat {
+    pub csv: bool,
+    pub header: bool,
+    pub delimiter: char,
+    pub null: String,
+    /// This and the next one in CSV alone.
+    pub quote: char,
+    pub escape: char,
 }
 
 /// Where an argument's value comes from.
@@ -179,6 +208,11 @@ fn plan_here(query: &str, piece: &Piece, oids: &[u32], test_mode: bool) -> Resul
         if values::type_of_oid(*oid).is_none() {
             return Err(SqlError::new("0A000", format!("parameters of the type with OID {oid} are not supported")));
         }
+    }
+    if let Some(plan) = wrapped::parse(query, piece, oids, test_mode) {
+        let planned = Planned { text: piece.text.clone(), plan: plan?, param_oids: Vec::new() };
+        let param_oids = planned.query().param_oids.clone();
+        return Ok(Planned { param_oids, ..planned });
     }
     let mut types = query::ParamTypes::new(query, oids);
     let plan = match utility::parse(query, piece) {
@@ -267,7 +301,8 @@ mod tests {
         "(", ")", "*", ";", "$1", "$9", "'a'", "\"x\"", "1", "-", "::", "int", "pgautofailover", ".", "node_active",
         "get_nodes", "=>", ":=", "AS", "x", "ORDER", "BY", "LIMIT", "AND", "NULL", "RESET", "ALL", "SHOW", "LISTEN",
         "UPDATE", "node", "RETURNING", "CREATE", "EXTENSION", "IF", "NOT", "EXISTS", "TABLE", "VALUES", "WITH", "\u{e9}",
-        "$$", "E'", "/*", "--", "\n", "register_node", "remove_node", "'default'", "CAST", "CASE",
+        "$$", "E'", "/*", "--", "\n", "register_node", "remove_node", "'default'", "CAST", "CASE", "DECLARE", "CURSOR", "FOR", "FETCH", "MOVE", "CLOSE",
+        "COPY", "STDOUT", "CSV", "FORMAT", "HEADER",
     ];
 
     proptest! {

@@ -9,7 +9,7 @@ use crate::sql::engine::quote_ident;
 use crate::sql::error::SqlError;
 
 /// A cursor over the tokens of one statement.
-struct Words<'a> {
+pub(super) struct Words<'a> {
     query: &'a str,
     tokens: &'a [TokenWithSpan],
     end: Option<&'a TokenWithSpan>,
@@ -19,11 +19,61 @@ struct Words<'a> {
 type Parsed = Result<Plan, SqlError>;
 
 impl<'a> Words<'a> {
-    fn peek(&self) -> Option<&'a TokenWithSpan> {
+    /// Behind the first word.
+    pub(super) fn after_first(query: &'a str, piece: &'a Piece) -> Words<'a> {
+        Words { query, tokens: &piece.tokens, end: piece.end.as_ref(), at: 1 }
+    }
+
+    /// How many tokens were taken.
+    pub(super) fn at(&self) -> usize {
+        self.at
+    }
+
+    /// Tokens in all.
+    pub(super) fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Takes the next token if it is this one.
+    pub(super) fn token(&mut self, token: &Token) -> bool {
+        let is_it = self.peek().is_some_and(|t| t.token == *token);
+        self.at += usize::from(is_it);
+        is_it
+    }
+
+    /// Takes what stands in brackets, if a bracket comes next: from where to where.
+    pub(super) fn brackets(&mut self) -> Result<Option<(usize, usize)>, SqlError> {
+        if !self.token(&Token::LParen) {
+            return Ok(None);
+        }
+        let (from, mut open) = (self.at, 1);
+        while open > 0 {
+            match self.next().map(|t| &t.token) {
+                Some(Token::LParen) => open += 1,
+                Some(Token::RParen) => open -= 1,
+                Some(_) => {}
+                None => return Err(syntax_error(self.query, self.end)),
+            }
+        }
+        Ok(Some((from, self.at - 1)))
+    }
+
+    /// Takes a whole number with its sign, if one comes next.
+    pub(super) fn whole_number(&mut self) -> Result<Option<i64>, SqlError> {
+        let sign = if self.token(&Token::Minus) { -1 } else { 1 };
+        let Some(Token::Number(digits, _)) = self.peek().map(|t| &t.token) else {
+            return if sign < 0 { Err(self.error()) } else { Ok(None) };
+        };
+        let Ok(number) = digits.parse::<i64>() else { return Err(self.error()) };
+        self.at += 1;
+        Ok(Some(sign * number))
+    }
+
+    pub(super) fn peek(&self) -> Option<&'a TokenWithSpan> {
         self.tokens.get(self.at)
     }
 
-    fn error(&self) -> SqlError {
+    pub(super) fn error(&self) -> SqlError {
         syntax_error(self.query, self.peek().or(self.end))
     }
 
@@ -34,7 +84,7 @@ impl<'a> Words<'a> {
     }
 
     /// Takes the next token if it is this unquoted word.
-    fn word(&mut self, word: &str) -> bool {
+    pub(super) fn word(&mut self, word: &str) -> bool {
         match self.peek().map(|t| &t.token) {
             Some(Token::Word(w)) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(word) => {
                 self.at += 1;
@@ -44,7 +94,7 @@ impl<'a> Words<'a> {
         }
     }
 
-    fn words(&mut self, words: &[&str]) -> bool {
+    pub(super) fn words(&mut self, words: &[&str]) -> bool {
         let start = self.at;
         if words.iter().all(|w| self.word(w)) {
             return true;
@@ -53,11 +103,11 @@ impl<'a> Words<'a> {
         false
     }
 
-    fn expect(&mut self, word: &str) -> Result<(), SqlError> {
+    pub(super) fn expect(&mut self, word: &str) -> Result<(), SqlError> {
         if self.word(word) { Ok(()) } else { Err(self.error()) }
     }
 
-    fn identifier(&mut self) -> Result<String, SqlError> {
+    pub(super) fn identifier(&mut self) -> Result<String, SqlError> {
         match self.peek().map(|t| &t.token) {
             Some(Token::Word(w)) => {
                 self.at += 1;
@@ -68,7 +118,7 @@ impl<'a> Words<'a> {
     }
 
     /// `name` or `prefix.name`.
-    fn setting_name(&mut self) -> Result<String, SqlError> {
+    pub(super) fn setting_name(&mut self) -> Result<String, SqlError> {
         let mut name = self.identifier()?;
         while matches!(self.peek().map(|t| &t.token), Some(Token::Period)) {
             self.at += 1;
@@ -77,12 +127,12 @@ impl<'a> Words<'a> {
         Ok(name)
     }
 
-    fn end(&self) -> Result<(), SqlError> {
+    pub(super) fn end(&self) -> Result<(), SqlError> {
         if self.at >= self.tokens.len() { Ok(()) } else { Err(self.error()) }
     }
 
     /// One value of SET: a literal, a number or a bare word.
-    fn value(&mut self) -> Result<String, SqlError> {
+    pub(super) fn value(&mut self) -> Result<String, SqlError> {
         let Some(token) = self.next() else { return Err(syntax_error(self.query, self.end)) };
         match &token.token {
             Token::SingleQuotedString(s) | Token::EscapedStringLiteral(s) => Ok(s.clone()),
@@ -186,8 +236,7 @@ pub fn parse(query: &str, piece: &Piece) -> Option<Parsed> {
         "create" => create(&mut w),
         "explain" => unsupported("EXPLAIN"),
         "prepare" | "execute" => unsupported("PREPARE and EXECUTE in SQL").map_err(|e| e.hint("Use the extended protocol.")),
-        "declare" | "fetch" | "move" | "close" => unsupported("a cursor in SQL"),
-        other @ ("copy" | "lock" | "vacuum" | "analyze" | "analyse" | "checkpoint" | "do" | "call" | "grant" | "revoke"
+        other @ ("lock" | "vacuum" | "analyze" | "analyse" | "checkpoint" | "do" | "call" | "grant" | "revoke"
         | "comment" | "security" | "reindex" | "cluster" | "refresh" | "import" | "load" | "reassign") => {
             unsupported(&other.to_ascii_uppercase())
         }

@@ -105,6 +105,23 @@ impl Output {
         self.message(b'C', |b| cstring(b, tag));
     }
 
+    /// The text of so many columns follows.
+    pub fn copy_out_response(&mut self, columns: usize) {
+        self.message(b'H', |b| {
+            b.put_u8(0);
+            b.put_u16(columns as u16);
+            b.put_bytes(0, 2 * columns);
+        });
+    }
+
+    pub fn copy_data(&mut self, line: &str) {
+        self.message(b'd', |b| b.put_slice(line.as_bytes()));
+    }
+
+    pub fn copy_done(&mut self) {
+        self.message(b'c', |_| {});
+    }
+
     pub fn parameter_description(&mut self, oids: &[u32]) {
         self.message(b't', |b| {
             b.put_u16(oids.len() as u16);

@@ -16,7 +16,7 @@ use crate::sql::backend::{Notification, Role};
 use crate::sql::deep::aside;
 use crate::sql::error::SqlError;
 use crate::sql::execute::Done;
-use crate::sql::plan;
+use crate::sql::plan::{self, Plan};
 use crate::sql::session::{Prepared, Session};
 use crate::sql::values;
 
@@ -241,7 +241,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         for (i, prepared) in statements.iter().enumerate() {
             match self.session.run(prepared, Vec::new()).await {
-                Ok(done) => self.show(done).await?,
+                Ok(done) => self.show(done, &prepared.planned.plan).await?,
                 Err(error) => {
                     self.error(&located(error, &text, Some(i)));
                     return Ok(());
@@ -280,9 +280,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// A whole result in the simple protocol.
-    async fn show(&mut self, done: Done) -> Result<(), Gone> {
+    async fn show(&mut self, done: Done, plan: &Plan) -> Result<(), Gone> {
         for notice in &done.notices {
             self.out.notice(notice);
+        }
+        if let (Plan::CopyOut { format, .. }, Some(rows)) = (plan, done.rows.as_ref()) {
+            return self.copy_out(&rows.columns, rows.rows.iter().cloned(), format, &done.tag).await;
         }
         if let Some(rows) = &done.rows {
             self.out.row_description(&rows.columns, &[]);

@@ -96,7 +96,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn describe_statement(&mut self, name: &[u8]) -> Result<(), SqlError> {
         let prepared = self.prepared(values::utf8(name)?)?;
         let types: Vec<PgType> = prepared.oids.iter().map(|o| values::type_of_oid(*o).unwrap_or(PgType::Text)).collect();
-        let columns = self.session.facade.describe(&self.session.ctx, &prepared.planned, &types).await?;
+        let columns = match self.session.fetched_columns(&prepared.planned) {
+            Some(columns) => columns?,
+            None => self.session.facade.describe(&self.session.ctx, &prepared.planned, &types).await?,
+        };
         self.out.parameter_description(&prepared.oids);
         match columns {
             Some(columns) => self.out.row_description(&columns, &[]),
@@ -117,10 +120,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let portal = self.session.portals.get(name).ok_or_else(|| no_portal(name))?;
         let columns = match &portal.running {
             Some(running) => running.columns.clone(),
-            None => {
-                let types: Vec<PgType> = portal.params.iter().map(|p| p.ty).collect();
-                self.session.facade.describe(&self.session.ctx, &portal.prepared.planned, &types).await?
-            }
+            None => match self.session.fetched_columns(&portal.prepared.planned) {
+                Some(columns) => columns?,
+                None => {
+                    let types: Vec<PgType> = portal.params.iter().map(|p| p.ty).collect();
+                    self.session.facade.describe(&self.session.ctx, &portal.prepared.planned, &types).await?
+                }
+            },
         };
         match columns {
             Some(columns) => {
@@ -173,9 +179,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         for notice in running.notices.drain(..) {
             self.out.notice(&notice);
         }
-        match &running.columns {
-            None => self.out.command_complete(&running.tag),
-            Some(columns) => {
+        match (&running.columns, &portal.prepared.planned.plan) {
+            (None, _) => self.out.command_complete(&running.tag),
+            (Some(columns), Plan::CopyOut { format, .. }) => {
+                self.copy_out(columns, running.rows.by_ref(), format, &running.tag).await?;
+            }
+            (Some(columns), _) => {
                 if let Err(e) = check_formats(columns, &portal.formats) {
                     return Ok(Err(e));
                 }

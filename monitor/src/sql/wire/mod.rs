@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod connection;
+mod copy_out;
 mod extended;
 pub mod frontend;
 mod pending;
